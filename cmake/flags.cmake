@@ -1,0 +1,28 @@
+# One interface target carries every flag, so that a folder's CMakeLists.txt says only what it links.
+if(NOT SLUICE_STATIC)
+  # Lets CMake add -pie to the link. Not beside -static-pie: the -pie would come last, win, and leave a
+  # dynamically linked binary without a word.
+  include(CheckPIESupported)
+  check_pie_supported(LANGUAGES CXX)
+endif()
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+add_library(sluice_flags INTERFACE)
+target_include_directories(sluice_flags INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(sluice_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wnon-virtual-dtor -Werror)
+
+if(SLUICE_SANITIZE)
+  target_compile_options(sluice_flags INTERFACE
+    -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(sluice_flags INTERFACE -fsanitize=address,undefined)
+elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
+  target_compile_options(sluice_flags INTERFACE
+    -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -ffunction-sections -fdata-sections)
+  target_link_options(sluice_flags INTERFACE -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections,--strip-all)
+endif()
+
+if(SLUICE_STATIC)
+  # -static-pie keeps address space randomisation in a binary that needs no loader.
+  target_link_options(sluice_flags INTERFACE -static-pie)
+endif()

@@ -1,0 +1,31 @@
+// How netfilter/ fails: one exception type. The other kinds of failure are values (Problem) and std::logic_error.
+#pragma once
+
+#include <string>
+#include <system_error>
+
+namespace sluice::netfilter {
+
+/// The system refused a step. what() reads `add chain inbound: Operation not supported (kernel: ...)`.
+class KernelError : public std::system_error {
+ public:
+  enum class Kind {
+    refused,            ///< exit status 1
+    missing_privilege,  ///< exit status 4
+    missing_feature,    ///< exit status 4: this kernel cannot do it
+  };
+
+  /// `error` is a positive errno; `kernel_text` is the extended ACK's message, possibly empty; `remedy` says what to do.
+  KernelError(int error, const std::string& step, const std::string& kernel_text = {}, std::string remedy = {});
+  /// The same where the errno alone does not tell the kind: nf_tables answers ENOENT for an expression it lacks.
+  KernelError(Kind kind, int error, const std::string& step, const std::string& kernel_text, std::string remedy);
+
+  [[nodiscard]] Kind kind() const { return kind_; }
+  [[nodiscard]] const std::string& remedy() const { return remedy_; }
+
+ private:
+  Kind kind_;
+  std::string remedy_;
+};
+
+}  // namespace sluice::netfilter

@@ -1,0 +1,161 @@
+#include "netfilter/netlink.hpp"
+
+#include <linux/netlink.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "netfilter/errors.hpp"
+
+namespace sluice::netfilter {
+namespace {
+
+// Netlink dumps fill buffers of up to 32 KiB (NLMSG_GOODSIZE and the reader's own size, af_netlink.c:netlink_dump).
+constexpr std::size_t inbox_size = 64 * 1024;
+constexpr int interrupted_limit = 1000;
+
+constexpr std::size_t aligned(std::size_t length) { return (length + NLMSG_ALIGNTO - 1) & ~(std::size_t{NLMSG_ALIGNTO} - 1); }
+
+}  // namespace
+
+NetlinkSocket::NetlinkSocket(int bus) : socket_(mnl_socket_open2(bus, SOCK_CLOEXEC)), inbox_(inbox_size) {
+  if (!socket_) {
+    throw KernelError(errno, "open a netlink socket", {}, "the kernel must be built with CONFIG_NETFILTER_NETLINK");
+  }
+  if (mnl_socket_bind(socket_.get(), 0, MNL_SOCKET_AUTOPID) < 0) throw KernelError(errno, "bind a netlink socket");
+  // Both are refinements: an old kernel without them still answers, only more tersely or at greater length.
+  int on = 1;
+  mnl_socket_setsockopt(socket_.get(), NETLINK_EXT_ACK, &on, sizeof on);
+  mnl_socket_setsockopt(socket_.get(), NETLINK_CAP_ACK, &on, sizeof on);
+}
+
+void NetlinkSocket::send(std::span<const std::byte> datagram) {
+  const int descriptor = mnl_socket_get_fd(socket_.get());
+  constexpr std::size_t usual_room = 128 * 1024;
+  if (datagram.size() > usual_room && datagram.size() > send_room_) {
+    // A transaction is one datagram, however large. The forced size needs CAP_NET_ADMIN in the first user namespace;
+    // elsewhere net.core.wmem_max is the limit.
+    const int wanted = static_cast<int>(datagram.size() + 4096);
+    if (setsockopt(descriptor, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) != 0) {
+      setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
+    }
+    send_room_ = datagram.size();
+  }
+  for (int attempt = 0;; ++attempt) {
+    if (mnl_socket_sendto(socket_.get(), datagram.data(), datagram.size()) >= 0) return;
+    if (errno == EINTR && attempt < interrupted_limit) continue;
+    const std::string step = "send " + std::to_string(datagram.size()) + " bytes over netlink";
+    if (errno == EMSGSIZE) {
+      throw KernelError(errno, step, {}, "raise net.core.wmem_max on the node above that size, or shorten the lists");
+    }
+    throw KernelError(errno, step);
+  }
+}
+
+NetlinkSocket::Read NetlinkSocket::receive(bool wait) {
+  const int descriptor = mnl_socket_get_fd(socket_.get());
+  for (int attempt = 0;; ++attempt) {
+    const ssize_t length = recv(descriptor, inbox_.data(), inbox_.size(), MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT));
+    if (length >= 0 && static_cast<std::size_t>(length) <= inbox_.size()) {
+      inbox_length_ = static_cast<std::size_t>(length);
+      return Read::data;
+    }
+    if (length >= 0) return Read::overrun;
+    if (errno == EINTR && attempt < interrupted_limit) continue;
+    if (errno == EAGAIN) return Read::nothing;
+    if (errno == ENOBUFS) return Read::overrun;
+    throw KernelError(errno, "receive from netlink");
+  }
+}
+
+std::optional<Refusal> NetlinkSocket::request(Message& message, Answer answer,
+                                              const std::function<void(const nlmsghdr&)>& on_message, Status& status) {
+  nlmsghdr* header = message.header();
+  header->nlmsg_seq = next_sequence();
+  header->nlmsg_flags |= NLM_F_REQUEST;
+  if (answer == Answer::dump) header->nlmsg_flags |= NLM_F_DUMP;
+  if (answer == Answer::acknowledgement) header->nlmsg_flags |= NLM_F_ACK;
+  send(message.bytes());
+
+  status = Status::complete;
+  std::optional<Refusal> refusal;
+  bool done = false;
+  while (!done) {
+    switch (receive(answer == Answer::dump)) {
+      case Read::nothing:
+      case Read::overrun:
+        status = Status::inconsistent;
+        return std::nullopt;
+      case Read::data:
+        break;
+    }
+    for_each_message(inbox(), [&](const nlmsghdr& reply) {
+      if (reply.nlmsg_seq != header->nlmsg_seq) return true;
+      if ((reply.nlmsg_flags & NLM_F_DUMP_INTR) != 0) status = Status::inconsistent;
+      if (reply.nlmsg_type == NLMSG_DONE) {
+        done = true;
+      } else if (reply.nlmsg_type == NLMSG_ERROR) {
+        done = true;
+        if (Refusal found = refusal_in(reply); found.error != 0) refusal = std::move(found);
+      } else {
+        on_message(reply);
+        done = answer == Answer::one;
+      }
+      return !done;
+    });
+  }
+  return refusal;
+}
+
+Refusal refusal_in(const nlmsghdr& message) {
+  Refusal refusal;
+  refusal.sequence = message.nlmsg_seq;
+  if (mnl_nlmsg_get_payload_len(&message) < sizeof(nlmsgerr)) {
+    refusal.error = EPROTO;
+    return refusal;
+  }
+  const auto* error = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(&message));
+  refusal.error = -error->error;
+  if ((message.nlmsg_flags & NLM_F_ACK_TLVS) == 0) return refusal;
+  std::size_t offset = sizeof(nlmsgerr);
+  if ((message.nlmsg_flags & NLM_F_CAPPED) == 0) offset += error->msg.nlmsg_len - sizeof(nlmsghdr);
+  for_each_attribute(message, offset, [&](const nlattr& attribute) {
+    if (mnl_attr_get_type(&attribute) == NLMSGERR_ATTR_MSG && mnl_attr_validate(&attribute, MNL_TYPE_NUL_STRING) >= 0) {
+      refusal.text = mnl_attr_get_str(&attribute);
+    }
+  });
+  return refusal;
+}
+
+void for_each_attribute(const nlmsghdr& message, std::size_t offset, const std::function<void(const nlattr&)>& visit) {
+  const std::size_t length = mnl_nlmsg_get_payload_len(&message);
+  if (offset > length) return;
+  const auto* payload = static_cast<const std::byte*>(mnl_nlmsg_get_payload(&message));
+  for_each_attribute({payload + aligned(offset), length - std::min(aligned(offset), length)}, visit);
+}
+
+void for_each_attribute(std::span<const std::byte> payload, const std::function<void(const nlattr&)>& visit) {
+  while (payload.size() >= sizeof(nlattr)) {
+    const auto* attribute = reinterpret_cast<const nlattr*>(payload.data());
+    if (mnl_attr_ok(attribute, static_cast<int>(payload.size())) == 0) return;
+    visit(*attribute);
+    payload = payload.subspan(std::min(aligned(attribute->nla_len), payload.size()));
+  }
+}
+
+std::span<const std::byte> payload_of(const nlattr& attribute) {
+  return {static_cast<const std::byte*>(mnl_attr_get_payload(&attribute)), mnl_attr_get_payload_len(&attribute)};
+}
+
+bool for_each_message(std::span<const std::byte> datagram, const std::function<bool(const nlmsghdr&)>& visit) {
+  int left = static_cast<int>(datagram.size());
+  const auto* message = reinterpret_cast<const nlmsghdr*>(datagram.data());
+  while (mnl_nlmsg_ok(message, left)) {
+    if (!visit(*message)) return false;
+    message = mnl_nlmsg_next(message, &left);
+  }
+  return true;
+}
+
+}  // namespace sluice::netfilter

@@ -1,0 +1,67 @@
+// A transaction of nf_tables: everything in it happens, or nothing.
+#pragma once
+
+#include <libmnl/libmnl.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "netfilter/netlink.hpp"
+
+namespace sluice::netfilter {
+
+/// Finished and ready to send; only OpenBatch::seal makes one.
+class SealedBatch {
+ public:
+  enum class Result {
+    committed,
+    outdated,  ///< ERESTART: the ruleset changed since the generation the batch was made for; nothing was done
+    unknown,   ///< the answer was lost: look
+  };
+  /// Sends the batch and drains every answer. Throws KernelError, naming the object that was refused, where nothing was
+  /// done.
+  Result send(NetlinkSocket& socket) const;
+
+ private:
+  friend class OpenBatch;
+  struct Step {
+    std::string what;
+    std::string missing;  ///< what the kernel lacks if it answers "not there" or "not supported"
+  };
+  [[noreturn]] void refuse(const Refusal& refusal) const;
+
+  std::vector<std::byte> bytes_;
+  std::vector<Step> steps_;  ///< by sequence number, from first_sequence_ on
+  std::uint32_t first_sequence_ = 0;
+};
+
+class OpenBatch {
+ public:
+  /// Bound to ruleset generation `generation` (NFNL_BATCH_GENID): a later one makes the kernel refuse the batch.
+  OpenBatch(NetlinkSocket& socket, std::uint32_t generation);
+
+  /// Appends one message of type NFT_MSG_`type` with NLM_F_`flags` for table family inet; `fill` adds its attributes.
+  /// `what` names the object in errors, `missing` what a kernel without support for it lacks.
+  void add(std::uint16_t type, std::uint16_t flags, std::string what, std::string missing,
+           const std::function<void(nlmsghdr*)>& fill);
+
+  /// Adds the end mark.
+  SealedBatch seal() &&;
+
+  /// The largest message that `fill` may make, in bytes.
+  static constexpr std::size_t message_room = 128UL * 1024;
+
+ private:
+  nlmsghdr* begin_message(std::uint16_t type, std::uint16_t flags, std::uint8_t family, std::uint16_t resource);
+  void append();
+
+  NetlinkSocket& socket_;
+  std::vector<char> scratch_;
+  std::size_t last_message_at_ = 0;
+  SealedBatch batch_;
+};
+
+}  // namespace sluice::netfilter

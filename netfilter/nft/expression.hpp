@@ -1,0 +1,106 @@
+// nf_tables expressions as values: the vocabulary between a Rule and its netlink bytes. Encoding and decoding both speak
+// it, so that what is read back is compared as values. All of ours use one register, NFT_REG_1.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+struct nftnl_expr;
+
+namespace sluice::netfilter {
+
+using Bytes = std::vector<std::uint8_t>;  ///< as they lie in the register
+
+/// Constants are the kernel's (linux/netfilter/nf_tables.h); the enum each belongs to is named.
+struct MetaLoad {
+  std::uint32_t key;  ///< enum nft_meta_keys
+  bool operator==(const MetaLoad&) const = default;
+};
+struct ConntrackLoad {
+  std::uint32_t key;  ///< enum nft_ct_keys
+  bool operator==(const ConntrackLoad&) const = default;
+};
+struct PayloadLoad {
+  std::uint32_t base;  ///< enum nft_payload_bases
+  std::uint32_t offset;
+  std::uint32_t length;
+  bool operator==(const PayloadLoad&) const = default;
+};
+struct FibLoad {
+  std::uint32_t flags;   ///< enum nft_fib_flags
+  std::uint32_t result;  ///< enum nft_fib_result
+  bool operator==(const FibLoad&) const = default;
+};
+/// Turns a 32-bit number in host order into network order, so that ranges compare as bytes.
+struct ToNetworkOrder {
+  bool operator==(const ToNetworkOrder&) const = default;
+};
+struct And {
+  Bytes mask;
+  bool operator==(const And&) const = default;
+};
+struct Compare {
+  std::uint32_t operation;  ///< enum nft_cmp_ops
+  Bytes value;
+  bool operator==(const Compare&) const = default;
+};
+struct Lookup {
+  std::string set;
+  bool operator==(const Lookup&) const = default;
+};
+struct Count {
+  std::uint64_t packets = 0;
+  std::uint64_t bytes = 0;
+  bool operator==(const Count&) const { return true; }  ///< two counters are the same expression whatever they counted
+};
+struct Verdict {
+  std::uint32_t code;  ///< NF_ACCEPT, NF_DROP
+  bool operator==(const Verdict&) const = default;
+};
+struct LoadValue {
+  Bytes value;
+  bool operator==(const LoadValue&) const = default;
+};
+/// To the port in the register.
+struct RedirectToRegister {
+  bool operator==(const RedirectToRegister&) const = default;
+};
+struct TproxyToRegister {
+  bool operator==(const TproxyToRegister&) const = default;
+};
+struct MetaStore {
+  std::uint32_t key;
+  bool operator==(const MetaStore&) const = default;
+};
+struct ConntrackStore {
+  std::uint32_t key;
+  bool operator==(const ConntrackStore&) const = default;
+};
+struct RejectPacket {
+  std::uint32_t type;  ///< enum nft_reject_types
+  std::uint32_t code;  ///< of enum nft_reject_inet_code where the type is NFT_REJECT_ICMPX_UNREACH
+  bool operator==(const RejectPacket&) const = default;
+};
+/// Anything that sluice never writes.
+struct Foreign {
+  std::string name;
+  bool operator==(const Foreign&) const = default;
+};
+
+using Expression =
+    std::variant<MetaLoad, ConntrackLoad, PayloadLoad, FibLoad, ToNetworkOrder, And, Compare, Lookup, Count, Verdict,
+                 LoadValue, RedirectToRegister, TproxyToRegister, MetaStore, ConntrackStore, RejectPacket, Foreign>;
+using Expressions = std::vector<Expression>;
+
+/// A new libnftnl expression, which the caller owns until it gives it to a rule. Never for Foreign (std::logic_error).
+nftnl_expr* to_nftnl(const Expression& expression);
+
+/// Total: what is not ours becomes Foreign.
+Expression from_nftnl(const nftnl_expr* expression);
+
+/// Terse, for showing a rule that sluice did not write.
+std::string to_text(const Expressions& expressions);
+
+}  // namespace sluice::netfilter

@@ -1,0 +1,298 @@
+#include "netfilter/nft/set_codec.hpp"
+
+#include <arpa/inet.h>
+#include <libnftnl/udata.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "netfilter/netlink.hpp"
+#include "rules/nft_text.hpp"
+
+namespace sluice::netfilter {
+namespace {
+
+// enum datatypes in nft's include/datatype.h; seen in what nft 1.0.6 writes.
+constexpr std::uint32_t type_ipv4_addr = 7;
+constexpr std::uint32_t type_ipv6_addr = 8;
+constexpr std::uint32_t type_inet_service = 13;
+constexpr std::uint32_t type_uid = 24;
+constexpr std::uint32_t type_gid = 25;
+constexpr std::uint32_t type_ifname = 41;
+constexpr std::size_t ifname_length = 16;
+
+// NFTNL_UDATA_SET_ELEM_FLAGS (type 1, length 4) = NFTNL_SET_ELEM_F_INTERVAL_OPEN, in host order as nft writes it.
+Bytes open_end_user_data() {
+  const std::uint32_t flags = NFTNL_SET_ELEM_F_INTERVAL_OPEN;
+  Bytes data = {NFTNL_UDATA_SET_ELEM_FLAGS, sizeof flags, 0, 0, 0, 0};
+  std::memcpy(data.data() + 2, &flags, sizeof flags);
+  return data;
+}
+
+/// A number as a key: in network order where keys are compared as ranges of bytes, else as the kernel's register has it.
+Bytes key_of(Port port, bool) { return {static_cast<std::uint8_t>(port.number() >> 8), static_cast<std::uint8_t>(port.number())}; }
+
+template <typename Tag>
+Bytes key_of(Id<Tag> id, bool interval) {
+  const std::uint32_t number = interval ? htonl(id.number) : id.number;
+  Bytes key(sizeof number);
+  std::memcpy(key.data(), &number, sizeof number);
+  return key;
+}
+
+template <typename Address>
+Bytes key_of(Address address, bool)
+  requires requires { Address::bits; }
+{
+  const auto bytes = to_bytes(address);
+  return {bytes.begin(), bytes.end()};
+}
+
+std::optional<Port> value_of(const Bytes& key, bool, const Port*) {
+  return Port::from(static_cast<std::uint64_t>(key[0] << 8U | key[1]));
+}
+
+template <typename Tag>
+std::optional<Id<Tag>> value_of(const Bytes& key, bool interval, const Id<Tag>*) {
+  std::uint32_t number = 0;
+  std::memcpy(&number, key.data(), sizeof number);
+  return Id<Tag>::from(interval ? ntohl(number) : number);
+}
+
+template <typename Address>
+std::optional<Address> value_of(const Bytes& key, bool, const Address*)
+  requires requires { Address::bits; }
+{
+  typename Address::Bytes bytes{};
+  std::copy(key.begin(), key.end(), bytes.begin());
+  return from_bytes(bytes);
+}
+
+Port highest(const Port*) { return every_port().last; }
+template <typename Tag>
+Id<Tag> highest(const Id<Tag>*) {
+  return {Id<Tag>::highest};
+}
+template <typename Address>
+Address highest(const Address*)
+  requires requires { Address::bits; }
+{
+  return every_address<Address>().last;
+}
+
+Bytes padded_name(const std::string& name) {
+  Bytes key(name.begin(), name.end());
+  key.resize(ifname_length, 0);
+  return key;
+}
+
+/// The key after this one as a big-endian number; nothing after the last.
+std::optional<Bytes> following(Bytes key) {
+  for (std::size_t i = key.size(); i-- > 0;) {
+    if (++key[i] != 0) return key;
+  }
+  return std::nullopt;
+}
+
+/// The least key above every name that begins with `prefix`.
+std::optional<Bytes> after_prefix(const std::string& prefix) {
+  auto next = following(Bytes(prefix.begin(), prefix.end()));
+  if (next) next->resize(ifname_length, 0);
+  return next;
+}
+
+/// Emits closed ranges of keys the way nft does: an end at zero first, so that what lies below the first range is known
+/// not to match, then begin and end of each.
+class IntervalWriter {
+ public:
+  void add(const Bytes& first, const std::optional<Bytes>& after_last) {
+    const Bytes zero(first.size(), 0);
+    if (out_.empty() && first != zero) out_.push_back({zero, true, false});
+    out_.push_back({first, false, !after_last});
+    if (after_last) out_.push_back({*after_last, true, false});
+  }
+  std::vector<WireElement> take() { return std::move(out_); }
+
+ private:
+  std::vector<WireElement> out_;
+};
+
+template <typename T>
+std::vector<WireElement> ranges_to_wire(const Ranges<T>& ranges) {
+  std::vector<WireElement> out;
+  if (ranges.all_single()) {
+    out.reserve(ranges.size());
+    for (const Range<T>& range : ranges) out.push_back({key_of(range.first, false), false, false});
+    return out;
+  }
+  IntervalWriter writer;
+  for (const Range<T>& range : ranges) writer.add(key_of(range.first, true), following(key_of(range.last, true)));
+  return writer.take();
+}
+
+std::vector<WireElement> interfaces_to_wire(const InterfaceSet& patterns) {
+  std::vector<WireElement> out;
+  if (!needs_intervals(patterns)) {
+    for (const InterfacePattern& pattern : patterns) out.push_back({padded_name(pattern.name), false, false});
+    return out;
+  }
+  IntervalWriter writer;
+  for (const InterfacePattern& pattern : patterns) {
+    const Bytes first = padded_name(pattern.name);
+    writer.add(first, pattern.prefix ? after_prefix(pattern.name) : following(first));
+  }
+  return writer.take();
+}
+
+template <typename T>
+std::optional<SetElements> ranges_from_wire(bool interval, const std::vector<WireElement>& elements) {
+  std::vector<Range<T>> ranges;
+  for (std::size_t i = 0; i < elements.size(); ++i) {
+    const WireElement& element = elements[i];
+    if (element.interval_end) continue;
+    const auto first = value_of(element.key, interval, static_cast<const T*>(nullptr));
+    if (!first) return std::nullopt;
+    std::optional<T> last = first;
+    if (interval && i + 1 < elements.size() && elements[i + 1].interval_end) {
+      Bytes before = elements[i + 1].key;
+      for (std::size_t byte = before.size(); byte-- > 0;) {
+        if (before[byte]-- != 0) break;
+      }
+      last = value_of(before, interval, static_cast<const T*>(nullptr));
+    } else if (interval) {
+      last = highest(static_cast<const T*>(nullptr));
+    }
+    if (!last || *last < *first) return std::nullopt;
+    ranges.push_back({*first, *last});
+  }
+  return Ranges<T>(std::move(ranges));
+}
+
+std::optional<SetElements> interfaces_from_wire(bool interval, const std::vector<WireElement>& elements) {
+  InterfaceSet patterns;
+  for (std::size_t i = 0; i < elements.size(); ++i) {
+    if (elements[i].interval_end) continue;
+    const Bytes& key = elements[i].key;
+    std::string name(key.begin(), key.end());
+    name.erase(std::min(name.find('\0'), name.size()));
+    const bool exact = !interval || (i + 1 < elements.size() && elements[i + 1].key == following(padded_name(name)));
+    patterns.push_back({name, !exact});
+  }
+  std::sort(patterns.begin(), patterns.end());
+  return patterns;
+}
+
+}  // namespace
+
+SetShape shape_of(const SetElements& elements) {
+  const bool interval = needs_intervals(elements);
+  return std::visit(Overloaded{
+                        [&](const Ranges<Port>&) { return SetShape{type_inet_service, 2, true, interval}; },
+                        [&](const Ranges<Ipv4>&) { return SetShape{type_ipv4_addr, 4, true, interval}; },
+                        [&](const Ranges<Ipv6>&) { return SetShape{type_ipv6_addr, 16, true, interval}; },
+                        [&](const Ranges<Uid>&) { return SetShape{type_uid, 4, false, interval}; },
+                        [&](const Ranges<Gid>&) { return SetShape{type_gid, 4, false, interval}; },
+                        [&](const InterfaceSet&) { return SetShape{type_ifname, ifname_length, false, interval}; },
+                    },
+                    elements);
+}
+
+std::vector<WireElement> to_wire(const SetElements& elements) {
+  return std::visit(Overloaded{
+                        [](const InterfaceSet& patterns) { return interfaces_to_wire(patterns); },
+                        [](const auto& ranges) { return ranges_to_wire(ranges); },
+                    },
+                    elements);
+}
+
+std::optional<SetElements> from_wire(const SetShape& shape, std::vector<WireElement> elements) {
+  for (const WireElement& element : elements) {
+    if (element.key.size() != shape.key_length) return std::nullopt;
+  }
+  // An end sorts before a beginning with the same key, so that neighbours pair up.
+  std::sort(elements.begin(), elements.end(), [](const WireElement& a, const WireElement& b) {
+    if (a.key != b.key) return a.key < b.key;
+    return a.interval_end && !b.interval_end;
+  });
+  switch (shape.key_type) {
+    case type_inet_service:
+      return ranges_from_wire<Port>(shape.interval, elements);
+    case type_ipv4_addr:
+      return ranges_from_wire<Ipv4>(shape.interval, elements);
+    case type_ipv6_addr:
+      return ranges_from_wire<Ipv6>(shape.interval, elements);
+    case type_uid:
+      return ranges_from_wire<Uid>(shape.interval, elements);
+    case type_gid:
+      return ranges_from_wire<Gid>(shape.interval, elements);
+    case type_ifname:
+      return interfaces_from_wire(shape.interval, elements);
+    default:
+      return std::nullopt;
+  }
+}
+
+std::size_t put_elements(nlmsghdr* message, const std::string& table, const std::string& set, std::uint32_t set_id,
+                         const std::vector<WireElement>& elements, std::size_t next, std::size_t room) {
+  static const Bytes open_end = open_end_user_data();
+  mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, set.c_str());
+  mnl_attr_put_u32(message, NFTA_SET_ELEM_LIST_SET_ID, htonl(set_id));
+  mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, table.c_str());
+  nlattr* list = mnl_attr_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
+  for (; next < elements.size() && message->nlmsg_len < room; ++next) {
+    const WireElement& element = elements[next];
+    nlattr* item = mnl_attr_nest_start(message, NFTA_LIST_ELEM);
+    if (element.interval_end) mnl_attr_put_u32(message, NFTA_SET_ELEM_FLAGS, htonl(NFT_SET_ELEM_INTERVAL_END));
+    nlattr* key = mnl_attr_nest_start(message, NFTA_SET_ELEM_KEY);
+    mnl_attr_put(message, NFTA_DATA_VALUE, element.key.size(), element.key.data());
+    mnl_attr_nest_end(message, key);
+    if (element.open_end) mnl_attr_put(message, NFTA_SET_ELEM_USERDATA, open_end.size(), open_end.data());
+    mnl_attr_nest_end(message, item);
+  }
+  mnl_attr_nest_end(message, list);
+  return next;
+}
+
+std::optional<std::vector<WireElement>> elements_in(const nlmsghdr& message) {
+  std::vector<WireElement> elements;
+  bool ours = true;
+  const auto element_in = [&](std::span<const std::byte> payload) {
+    WireElement element;
+    for_each_attribute(payload, [&](const nlattr& attribute) {
+      switch (mnl_attr_get_type(&attribute)) {
+        case NFTA_SET_ELEM_KEY:
+          for_each_attribute(payload_of(attribute), [&](const nlattr& data) {
+            if (mnl_attr_get_type(&data) != NFTA_DATA_VALUE) return;
+            const auto* first = static_cast<const std::uint8_t*>(mnl_attr_get_payload(&data));
+            element.key.assign(first, first + mnl_attr_get_payload_len(&data));
+          });
+          break;
+        case NFTA_SET_ELEM_FLAGS:
+          element.interval_end = (ntohl(mnl_attr_get_u32(&attribute)) & NFT_SET_ELEM_INTERVAL_END) != 0;
+          break;
+        case NFTA_SET_ELEM_USERDATA:
+          element.open_end = true;
+          break;
+        case NFTA_SET_ELEM_DATA:
+        case NFTA_SET_ELEM_KEY_END:
+        case NFTA_SET_ELEM_EXPR:
+        case NFTA_SET_ELEM_OBJREF:
+          ours = false;
+          break;
+        default:
+          break;
+      }
+    });
+    elements.push_back(std::move(element));
+  };
+  for_each_attribute(message, sizeof(nfgenmsg), [&](const nlattr& attribute) {
+    if (mnl_attr_get_type(&attribute) != NFTA_SET_ELEM_LIST_ELEMENTS) return;
+    for_each_attribute(payload_of(attribute), [&](const nlattr& item) { element_in(payload_of(item)); });
+  });
+  if (!ours) return std::nullopt;
+  return elements;
+}
+
+}  // namespace sluice::netfilter

@@ -1,0 +1,456 @@
+#include "netfilter/nftables_backend.hpp"
+
+#include <arpa/inet.h>
+#include <libnftnl/udata.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <thread>
+
+#include "netfilter/errors.hpp"
+#include "netfilter/netlink.hpp"
+#include "netfilter/nft/batch.hpp"
+#include "netfilter/nft/handles.hpp"
+#include "netfilter/nft/rule_codec.hpp"
+#include "netfilter/nft/set_codec.hpp"
+#include "rules/nft_text.hpp"
+
+namespace sluice::netfilter {
+namespace {
+
+const std::string table_name = "sluice";
+constexpr std::size_t comment_limit = 127;  // NFTNL_UDATA_COMMENT_MAXLEN without its NUL
+constexpr int read_limit = 100;             // of reading again because something changed meanwhile
+
+std::uint32_t hook_number(Hook hook) {
+  switch (hook) {
+    case Hook::prerouting:
+      return NF_INET_PRE_ROUTING;
+    case Hook::input:
+      return NF_INET_LOCAL_IN;
+    case Hook::output:
+      return NF_INET_LOCAL_OUT;
+  }
+  return NF_INET_NUMHOOKS;
+}
+
+std::optional<Hook> hook_from(std::uint32_t number) {
+  for (const Hook hook : {Hook::prerouting, Hook::input, Hook::output}) {
+    if (hook_number(hook) == number) return hook;
+  }
+  return std::nullopt;
+}
+
+std::optional<ChainType> type_from(const std::string& name) {
+  for (const ChainType type : {ChainType::filter, ChainType::nat, ChainType::route}) {
+    if (name == to_text(type)) return type;
+  }
+  return std::nullopt;
+}
+
+/// User data of one attribute: type, length, value, as libnftnl's udata.c lays them out.
+Bytes user_data(std::uint8_t type, const void* value, std::size_t length) {
+  Bytes data = {type, static_cast<std::uint8_t>(length)};
+  const auto* first = static_cast<const std::uint8_t*>(value);
+  data.insert(data.end(), first, first + length);
+  return data;
+}
+
+/// A comment is type 0 in rules, chains and tables alike, and ends in NUL.
+Bytes comment_data(const std::string& comment) {
+  const std::string cut = comment.substr(0, comment_limit);
+  return user_data(NFTNL_UDATA_RULE_COMMENT, cut.c_str(), cut.size() + 1);
+}
+
+std::string comment_from(const void* data, std::uint32_t length) {
+  const auto* bytes = static_cast<const std::uint8_t*>(data);
+  for (std::uint32_t at = 0; at + 2 <= length; at += 2U + bytes[at + 1]) {
+    if (bytes[at] != NFTNL_UDATA_RULE_COMMENT || at + 2U + bytes[at + 1] > length) continue;
+    const std::string comment(reinterpret_cast<const char*>(bytes) + at + 2, bytes[at + 1]);
+    return comment.substr(0, comment.find('\0'));
+  }
+  return {};
+}
+
+std::string missing_for(const Chain& chain) {
+  return chain.type == ChainType::nat ? "NAT in nf_tables for family inet (nft_chain_nat, Linux 5.2)" : "nf_tables for family inet";
+}
+
+std::string missing_for(const Rule& rule) {
+  std::string action = std::visit(Overloaded{[](const Redirect&) { return "nft_redir"; },
+                                             [](const Tproxy&) { return "nft_tproxy"; },
+                                             [](const Reject&) { return "nft_reject_inet"; },
+                                             [](const SetZone&) { return "nft_ct with conntrack zones"; },
+                                             [](const auto&) { return ""; }},
+                                  rule.action);
+  for (const Match& match : rule.matches) {
+    if (std::holds_alternative<DestinationLocal>(match)) action += std::string(action.empty() ? "" : " or ") + "nft_fib_inet";
+    if (std::holds_alternative<ConntrackStateIs>(match)) action += std::string(action.empty() ? "" : " or ") + "nft_ct";
+  }
+  return action.empty() ? "an nf_tables expression of this rule" : action;
+}
+
+}  // namespace
+
+class NftablesBackend::Impl {
+ public:
+  explicit Impl(std::chrono::milliseconds patience) : socket_(NETLINK_NETFILTER), patience_(patience) {}
+
+  std::uint32_t generation() {
+    std::optional<std::uint32_t> found;
+    ask(NFT_MSG_GETGEN, AF_UNSPEC, NetlinkSocket::Answer::one, "read the ruleset generation", [](nlmsghdr*) {},
+        [&](const nlmsghdr& reply) {
+          for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
+            if (mnl_attr_get_type(&attribute) == NFTA_GEN_ID) found = ntohl(mnl_attr_get_u32(&attribute));
+          });
+        });
+    if (!found) throw KernelError(EPROTO, "read the ruleset generation");
+    return *found;
+  }
+
+  std::optional<Observed> observe() {
+    std::uint32_t at = 0;
+    return observe(at);
+  }
+
+  Outcome apply(const Ruleset& ruleset, const std::string& comment) {
+    const auto deadline = std::chrono::steady_clock::now() + patience_;
+    std::optional<Outcome> sent;
+    for (unsigned attempt = 0;; ++attempt) {
+      std::uint32_t at = 0;
+      const auto found = observe(at);
+      if (found && diff(ruleset, found).empty()) return sent.value_or(Outcome::unchanged);
+      const Outcome outcome = found ? Outcome::replaced : Outcome::created;
+      const SealedBatch batch = make_batch(ruleset, comment, found.has_value(), at);
+      const SealedBatch::Result result = batch.send(socket_);
+      if (result != SealedBatch::Result::outdated) sent = outcome;
+      if (result == SealedBatch::Result::committed && seen(ruleset, at + 1)) return outcome;
+      wait_or_give_up(attempt, deadline, "apply the rules");
+    }
+  }
+
+  bool remove() {
+    const auto deadline = std::chrono::steady_clock::now() + patience_;
+    bool sent = false;
+    for (unsigned attempt = 0;; ++attempt) {
+      const std::uint32_t at = generation();
+      Observed table;
+      if (!read_table(table)) return sent;
+      OpenBatch batch(socket_, at);
+      add_table_removal(batch);
+      const auto result = std::move(batch).seal().send(socket_);
+      if (result == SealedBatch::Result::committed) return true;
+      if (result == SealedBatch::Result::unknown) sent = true;
+      wait_or_give_up(attempt, deadline, "remove the table");
+    }
+  }
+
+ private:
+  // --- Writing ---------------------------------------------------------------------------------------------------------
+
+  SealedBatch make_batch(const Ruleset& ruleset, const std::string& comment, bool replaces, std::uint32_t generation) {
+    OpenBatch batch(socket_, generation);
+    // Only where there is something to delete: the kernel waits for RCU before it forgets a table.
+    if (replaces) add_table_removal(batch);
+    add_table(batch, comment);
+    std::uint32_t id = 0;
+    for (const Set& set : ruleset.sets) add_set(batch, set, ++id);
+    for (const Chain& chain : ruleset.chains) {
+      add_chain(batch, chain);
+      for (const Rule& rule : chain.rules) add_rule(batch, chain, rule, ruleset);
+    }
+    return std::move(batch).seal();
+  }
+
+  static void add_table_removal(OpenBatch& batch) {
+    batch.add(NFT_MSG_DELTABLE, 0, "delete table inet sluice", {},
+              [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_TABLE_NAME, table_name.c_str()); });
+  }
+
+  static void add_table(OpenBatch& batch, const std::string& comment) {
+    const auto table = owned<TableHandle>(nftnl_table_alloc());
+    nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, table_name.c_str());
+    if (!comment.empty()) {
+      const Bytes data = comment_data(comment);
+      nftnl_table_set_data(table.get(), NFTNL_TABLE_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
+    }
+    batch.add(NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, "add table inet sluice", "nf_tables for family inet (Linux 3.14)",
+              [&](nlmsghdr* message) { nftnl_table_nlmsg_build_payload(message, table.get()); });
+  }
+
+  static void add_set(OpenBatch& batch, const Set& set, std::uint32_t id) {
+    const SetShape shape = shape_of(set.elements);
+    const auto handle = owned<SetHandle>(nftnl_set_alloc());
+    nftnl_set_set_str(handle.get(), NFTNL_SET_TABLE, table_name.c_str());
+    nftnl_set_set_str(handle.get(), NFTNL_SET_NAME, set.name.c_str());
+    nftnl_set_set_u32(handle.get(), NFTNL_SET_ID, id);
+    nftnl_set_set_u32(handle.get(), NFTNL_SET_FLAGS, shape.interval ? std::uint32_t{NFT_SET_INTERVAL} : 0U);
+    nftnl_set_set_u32(handle.get(), NFTNL_SET_KEY_TYPE, shape.key_type);
+    nftnl_set_set_u32(handle.get(), NFTNL_SET_KEY_LEN, shape.key_length);
+    // enum byteorder in nft's include/datatype.h: 1 host, 2 big endian; without it nft 1.0 lists IDs byte-swapped.
+    const std::uint32_t order = shape.big_endian ? 2 : 1;
+    const Bytes data = user_data(NFTNL_UDATA_SET_KEYBYTEORDER, &order, sizeof order);
+    nftnl_set_set_data(handle.get(), NFTNL_SET_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
+    const std::vector<WireElement> elements = to_wire(set.elements);
+    batch.add(NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL, "add set " + set.name, "sets in nf_tables (CONFIG_NF_TABLES)",
+              [&](nlmsghdr* message) { nftnl_set_nlmsg_build_payload(message, handle.get()); });
+    // A nested attribute's length has 16 bits, so a long list takes many messages of the same transaction.
+    constexpr std::size_t elements_room = 60UL * 1024;
+    for (std::size_t next = 0; next < elements.size();) {
+      const std::string what = "add elements from #" + std::to_string(next) + " on to set " + set.name;
+      batch.add(NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, what, {}, [&](nlmsghdr* message) {
+        next = put_elements(message, table_name, set.name, id, elements, next, elements_room);
+      });
+    }
+  }
+
+  static void add_chain(OpenBatch& batch, const Chain& chain) {
+    const auto handle = owned<ChainHandle>(nftnl_chain_alloc());
+    nftnl_chain_set_str(handle.get(), NFTNL_CHAIN_TABLE, table_name.c_str());
+    nftnl_chain_set_str(handle.get(), NFTNL_CHAIN_NAME, chain.name.c_str());
+    nftnl_chain_set_str(handle.get(), NFTNL_CHAIN_TYPE, std::string(to_text(chain.type)).c_str());
+    nftnl_chain_set_u32(handle.get(), NFTNL_CHAIN_HOOKNUM, hook_number(chain.hook));
+    nftnl_chain_set_s32(handle.get(), NFTNL_CHAIN_PRIO, chain.priority);
+    nftnl_chain_set_u32(handle.get(), NFTNL_CHAIN_POLICY, NF_ACCEPT);
+    batch.add(NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL, "add chain " + chain.name, missing_for(chain),
+              [&](nlmsghdr* message) { nftnl_chain_nlmsg_build_payload(message, handle.get()); });
+  }
+
+  static void add_rule(OpenBatch& batch, const Chain& chain, const Rule& rule, const Ruleset& ruleset) {
+    const auto handle = owned<RuleHandle>(nftnl_rule_alloc());
+    nftnl_rule_set_str(handle.get(), NFTNL_RULE_TABLE, table_name.c_str());
+    nftnl_rule_set_str(handle.get(), NFTNL_RULE_CHAIN, chain.name.c_str());
+    const Bytes data = comment_data(rule.name);
+    nftnl_rule_set_data(handle.get(), NFTNL_RULE_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
+    for (const Expression& expression : to_expressions(rule, ruleset)) {
+      nftnl_rule_add_expr(handle.get(), to_nftnl(expression));
+    }
+    batch.add(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND,
+              "add rule [" + rule.name + "] to chain " + chain.name + ": " + to_nft(rule), missing_for(rule),
+              [&](nlmsghdr* message) { nftnl_rule_nlmsg_build_payload(message, handle.get()); });
+  }
+
+  /// Seen, not assumed. A mismatch in a later generation is the work of somebody who came right after; the next attempt
+  /// looks again. One in our own generation means that the kernel did something else than it was told.
+  bool seen(const Ruleset& ruleset, std::uint32_t committed) {
+    std::uint32_t at = 0;
+    const auto now = observe(at);
+    const auto differences = diff(ruleset, now);
+    if (differences.empty()) return true;
+    if (at != committed) return false;
+    const Difference& first = differences.front();
+    throw KernelError(EPROTO, "read back the rules: " + first.kind + " in " + first.chain + " [" + first.rule + "]: expected " +
+                                  first.expected + ", found " + first.found,
+                      {}, "the new rules are in place, but not as they should be; please report this");
+  }
+
+  static void wait_or_give_up(unsigned attempt, std::chrono::steady_clock::time_point deadline, const std::string& step) {
+    if (attempt > 0 && std::chrono::steady_clock::now() >= deadline) {
+      throw KernelError(EAGAIN, step, "the ruleset of this namespace keeps changing",
+                        "another program writes nftables rules here all the time; stop it, or raise --lock-timeout");
+    }
+    // Whoever is in the way needs a moment; a little more each time, so that many do not stay in step.
+    std::this_thread::sleep_for(std::chrono::microseconds(200) * std::min(attempt, 100U));
+  }
+
+  // --- Reading ---------------------------------------------------------------------------------------------------------
+
+  /// Asks nf_tables; false where the object is not there. Everything is read again where it changed meanwhile.
+  bool ask(std::uint16_t type, std::uint8_t family, NetlinkSocket::Answer answer, const std::string& step,
+           const std::function<void(nlmsghdr*)>& fill, const std::function<void(const nlmsghdr&)>& on_message) {
+    Message message;
+    message.header()->nlmsg_type = static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8U | type);
+    auto* generic = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(message.header(), sizeof(nfgenmsg)));
+    generic->nfgen_family = family;
+    generic->version = NFNETLINK_V0;
+    generic->res_id = 0;
+    fill(message.header());
+    NetlinkSocket::Status status{};
+    const auto refusal = socket_.request(message, answer, on_message, status);
+    if (status == NetlinkSocket::Status::inconsistent) consistent_ = false;
+    if (!refusal) return true;
+    if (refusal->error == ENOENT) return false;
+    if (refusal->error == EINTR || refusal->error == EAGAIN) {
+      consistent_ = false;
+      return true;
+    }
+    throw_refusal(*refusal, step);
+  }
+
+  [[noreturn]] static void throw_refusal(const Refusal& refusal, const std::string& step) {
+    std::string remedy;
+    if (refusal.error == EPERM) remedy = "CAP_NET_ADMIN is needed over this network namespace";
+    if (refusal.error == EINVAL || refusal.error == EOPNOTSUPP) {
+      // nfnetlink.c:nfnetlink_rcv_msg answers EINVAL for a subsystem that is not there.
+      throw KernelError(KernelError::Kind::missing_feature, refusal.error, step, refusal.text,
+                        "this kernel lacks nf_tables: load the module on the node, or use --backend iptables");
+    }
+    throw KernelError(refusal.error, step, refusal.text, remedy);
+  }
+
+  /// `at` is the generation that was read, so that a transaction can insist on it.
+  std::optional<Observed> observe(std::uint32_t& at) {
+    for (int attempt = 0; attempt < read_limit; ++attempt) {
+      consistent_ = true;
+      at = generation();
+      Observed observed;
+      const bool there = read_table(observed);
+      if (there) {
+        const Ruleset readable = read_sets(observed);
+        read_chains(observed);
+        read_rules(observed, readable);
+        if (generation() != at) consistent_ = false;
+      }
+      if (!consistent_) continue;
+      return there ? std::optional<Observed>(std::move(observed)) : std::nullopt;
+    }
+    throw KernelError(EAGAIN, "read table inet sluice", "the ruleset of this namespace keeps changing");
+  }
+
+  bool read_table(Observed& observed) {
+    return ask(NFT_MSG_GETTABLE, NFPROTO_INET, NetlinkSocket::Answer::one, "read table inet sluice",
+               [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_TABLE_NAME, table_name.c_str()); },
+               [&](const nlmsghdr& reply) {
+                 const auto table = owned<TableHandle>(nftnl_table_alloc());
+                 if (nftnl_table_nlmsg_parse(&reply, table.get()) < 0) return;
+                 observed.dormant = (nftnl_table_get_u32(table.get(), NFTNL_TABLE_FLAGS) & NFT_TABLE_F_DORMANT) != 0;
+                 observed.other_objects = nftnl_table_get_u32(table.get(), NFTNL_TABLE_USE);
+                 std::uint32_t length = 0;
+                 const void* data = nftnl_table_get_data(table.get(), NFTNL_TABLE_USERDATA, &length);
+                 if (data != nullptr) observed.comment = comment_from(data, length);
+               });
+  }
+
+  /// Fills in the sets and returns those that could be read, for decoding the rules that refer to them.
+  Ruleset read_sets(Observed& observed) {
+    std::vector<std::pair<std::string, std::optional<SetShape>>> found;
+    ask(NFT_MSG_GETSET, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the sets",
+        [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_SET_TABLE, table_name.c_str()); },
+        [&](const nlmsghdr& reply) {
+          const auto set = owned<SetHandle>(nftnl_set_alloc());
+          if (nftnl_set_nlmsg_parse(&reply, set.get()) < 0) return;
+          if (table_name != nftnl_set_get_str(set.get(), NFTNL_SET_TABLE)) return;
+          const std::uint32_t flags = nftnl_set_get_u32(set.get(), NFTNL_SET_FLAGS);
+          std::optional<SetShape> shape;
+          if ((flags & ~std::uint32_t{NFT_SET_INTERVAL}) == 0) {
+            shape = SetShape{nftnl_set_get_u32(set.get(), NFTNL_SET_KEY_TYPE),
+                             nftnl_set_get_u32(set.get(), NFTNL_SET_KEY_LEN), false, flags == NFT_SET_INTERVAL};
+          }
+          found.emplace_back(nftnl_set_get_str(set.get(), NFTNL_SET_NAME), shape);
+        });
+    Ruleset readable;
+    for (const auto& [name, shape] : found) {
+      auto elements = shape ? read_elements(name, *shape) : std::nullopt;
+      if (elements) {
+        readable.sets.push_back({name, *elements});
+        observed.sets.push_back({name, std::move(*elements)});
+      } else {
+        observed.sets.push_back({name, Opaque{"a set of a kind that sluice never makes"}});
+      }
+    }
+    return readable;
+  }
+
+  std::optional<SetElements> read_elements(const std::string& name, const SetShape& shape) {
+    std::vector<WireElement> elements;
+    bool ours = true;
+    ask(NFT_MSG_GETSETELEM, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the elements of set " + name,
+        [&](nlmsghdr* message) {
+          mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, table_name.c_str());
+          mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, name.c_str());
+        },
+        [&](const nlmsghdr& reply) {
+          auto some = elements_in(reply);
+          ours = ours && some;
+          if (some) std::move(some->begin(), some->end(), std::back_inserter(elements));
+        });
+    return ours ? from_wire(shape, std::move(elements)) : std::nullopt;
+  }
+
+  void read_chains(Observed& observed) {
+    ask(NFT_MSG_GETCHAIN, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the chains",
+        [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_CHAIN_TABLE, table_name.c_str()); },
+        [&](const nlmsghdr& reply) {
+          // The kernel lists the chains of every inet table; those of others are not looked into.
+          bool ours = false;
+          for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
+            ours = ours || (mnl_attr_get_type(&attribute) == NFTA_CHAIN_TABLE && table_name == mnl_attr_get_str(&attribute));
+          });
+          if (!ours) return;
+          const auto chain = owned<ChainHandle>(nftnl_chain_alloc());
+          if (nftnl_chain_nlmsg_parse(&reply, chain.get()) >= 0) observed.chains.push_back(chain_from(chain.get()));
+        });
+    observed.other_objects -= std::min(observed.other_objects, observed.sets.size() + observed.chains.size());
+  }
+
+  static ObservedChain chain_from(const nftnl_chain* chain) {
+    ObservedChain observed;
+    observed.name = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME);
+    if (!nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM)) return observed;
+    observed.accepts_by_default = nftnl_chain_get_u32(chain, NFTNL_CHAIN_POLICY) == NF_ACCEPT;
+    const auto hook = hook_from(nftnl_chain_get_u32(chain, NFTNL_CHAIN_HOOKNUM));
+    const auto type = type_from(nftnl_chain_get_str(chain, NFTNL_CHAIN_TYPE));
+    if (hook && type) observed.base = Chain{observed.name, *type, *hook, nftnl_chain_get_s32(chain, NFTNL_CHAIN_PRIO), {}};
+    return observed;
+  }
+
+  void read_rules(Observed& observed, const Ruleset& sets) {
+    ask(NFT_MSG_GETRULE, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the rules",
+        [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_RULE_TABLE, table_name.c_str()); },
+        [&](const nlmsghdr& reply) {
+          std::string table;
+          std::string chain;
+          for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
+            if (mnl_attr_get_type(&attribute) == NFTA_RULE_TABLE) table = mnl_attr_get_str(&attribute);
+            if (mnl_attr_get_type(&attribute) == NFTA_RULE_CHAIN) chain = mnl_attr_get_str(&attribute);
+          });
+          const auto owner = std::find_if(observed.chains.begin(), observed.chains.end(),
+                                          [&](const ObservedChain& candidate) { return candidate.name == chain; });
+          if (table == table_name && owner != observed.chains.end()) owner->rules.push_back(rule_from(reply, sets));
+        });
+  }
+
+  static ObservedRule rule_from(const nlmsghdr& reply, const Ruleset& sets) {
+    ObservedRule observed{Opaque{"a rule that libnftnl cannot read"}, {}, {}};
+    const auto rule = owned<RuleHandle>(nftnl_rule_alloc());
+    if (nftnl_rule_nlmsg_parse(&reply, rule.get()) < 0) return observed;
+    std::uint32_t length = 0;
+    const void* data = nftnl_rule_get_data(rule.get(), NFTNL_RULE_USERDATA, &length);
+    if (data != nullptr) observed.comment = comment_from(data, length);
+    Expressions expressions;
+    nftnl_expr_foreach(
+        rule.get(),
+        [](nftnl_expr* expression, void* into) {
+          static_cast<Expressions*>(into)->push_back(from_nftnl(expression));
+          return 0;
+        },
+        &expressions);
+    for (const Expression& expression : expressions) {
+      if (const auto* count = std::get_if<Count>(&expression)) observed.counters = {count->packets, count->bytes};
+    }
+    if (auto decoded = rule_from_expressions(expressions, observed.comment, sets)) {
+      observed.rule = std::move(*decoded);
+    } else {
+      observed.rule = Opaque{to_text(expressions)};
+    }
+    return observed;
+  }
+
+  NetlinkSocket socket_;
+  std::chrono::milliseconds patience_;
+  bool consistent_ = true;
+};
+
+NftablesBackend::NftablesBackend(std::chrono::milliseconds patience) : impl_(std::make_unique<Impl>(patience)) {}
+NftablesBackend::~NftablesBackend() = default;
+std::optional<Observed> NftablesBackend::observe() { return impl_->observe(); }
+Outcome NftablesBackend::apply(const Ruleset& ruleset, const std::string& comment) { return impl_->apply(ruleset, comment); }
+bool NftablesBackend::remove() { return impl_->remove(); }
+std::uint32_t NftablesBackend::generation() { return impl_->generation(); }
+
+}  // namespace sluice::netfilter

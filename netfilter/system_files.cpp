@@ -1,0 +1,61 @@
+#include "netfilter/system_files.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <memory>
+
+#include "rules/text.hpp"
+
+namespace sluice::netfilter {
+namespace {
+
+/// The whole of a small file; empty where it cannot be read, which for these files means that it names nobody.
+std::string contents_of(const char* path) {
+  std::string contents;
+  const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return contents;
+  char buffer[4096];
+  for (ssize_t length = 0; (length = read(descriptor, buffer, sizeof buffer)) > 0;) {
+    contents.append(buffer, static_cast<std::size_t>(length));
+  }
+  close(descriptor);
+  return contents;
+}
+
+/// passwd(5) and group(5) agree in what matters here: name, password, number.
+std::optional<std::uint32_t> number_of(const std::string& contents, std::string_view name) {
+  for (const std::string_view line : split(contents, '\n')) {
+    const auto fields = split(line, ':');
+    if (fields.size() < 3 || fields[0] != name) continue;
+    if (const auto number = parse_number(fields[2])) return static_cast<std::uint32_t>(*number);
+  }
+  return std::nullopt;
+}
+
+std::function<std::optional<std::uint32_t>(std::string_view)> lookup_in(const char* path) {
+  return [path, contents = std::make_shared<std::optional<std::string>>()](std::string_view name) {
+    if (!*contents) *contents = contents_of(path);
+    return number_of(**contents, name);
+  };
+}
+
+/// The `nameserver` lines of resolv.conf(5), without zone indices.
+std::vector<IpAddress> name_servers() {
+  std::vector<IpAddress> servers;
+  const std::string contents = contents_of("/etc/resolv.conf");
+  for (const std::string_view line : split(contents, '\n')) {
+    constexpr std::string_view keyword = "nameserver";
+    if (line.substr(0, keyword.size()) != keyword) continue;
+    const std::string_view rest = trimmed(line.substr(keyword.size()));
+    const std::string_view address = rest.substr(0, rest.find_first_of("% \t\r"));
+    if (const auto parsed = parse_address(address)) servers.push_back(*parsed);
+  }
+  return servers;
+}
+
+}  // namespace
+
+Lookups system_lookups() { return {lookup_in("/etc/passwd"), lookup_in("/etc/group"), name_servers}; }
+
+}  // namespace sluice::netfilter

@@ -1,0 +1,149 @@
+// From what the user wrote to a configuration that cannot be wrong.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rules/address.hpp"
+#include "rules/problem.hpp"
+#include "rules/scalars.hpp"
+
+namespace sluice {
+
+struct RawValue {
+  std::string text;
+  Origin origin;
+};
+
+/// Everything that was said about each option by any source, unchecked, in the order it was said.
+using RawConfig = std::map<std::string, std::vector<RawValue>, std::less<>>;
+
+enum class BackendChoice { automatic, nftables, iptables };
+enum class IptablesVariant { automatic, nft, legacy };
+enum class Preset { none, istio, linkerd, kuma, consul };
+enum class InboundMode { redirect, tproxy, off };
+enum class DnsMode { off, resolv_conf, all };
+enum class Hairpin { direct, inbound };
+enum class ProxyPortAccess { reject, capture };
+enum class Forwarded { pass, capture };
+enum class FamilyMode { dual, ipv4, ipv6 };
+enum class OtherFamily { pass, reject };
+enum class LogFormat { text, json };
+enum class LogLevel { error, warning, info, debug };
+enum class OutputFormat { text, json, nft, iptables, mermaid, dot };
+
+/// Destination ports that these users reach directly.
+struct PortsForUids {
+  std::optional<Protocol> protocol;  ///< both TCP and UDP when absent
+  Ranges<Port> ports;
+  Ranges<Uid> uids;
+  bool operator==(const PortsForUids&) const = default;
+};
+
+/// The checked value of every option.
+struct Settings {
+  BackendChoice backend = BackendChoice::automatic;
+  IptablesVariant iptables_variant = IptablesVariant::automatic;
+  Preset preset = Preset::none;
+
+  Port proxy_port = *Port::from(15001);
+  Port inbound_port = *Port::from(15001);
+  Ranges<Uid> proxy_uids;
+  Ranges<Gid> proxy_gids;
+  std::optional<Mark> proxy_mark;
+
+  Ranges<Port> inbound_ports;
+  Ranges<Port> exclude_inbound_ports;
+  AddressRanges exclude_inbound_cidrs;
+  Ranges<Port> tunnel_ports;
+
+  AddressRanges outbound_cidrs;
+  AddressRanges named_loopback;  ///< the loopback networks that outbound-cidrs names
+  AddressRanges exclude_outbound_cidrs;
+  Ranges<Port> outbound_ports;
+  Ranges<Port> exclude_outbound_ports;
+  std::vector<PortsForUids> exclude_outbound_ports_for_uids;
+  Ranges<Uid> exclude_uids;
+  Ranges<Gid> exclude_gids;
+  Ranges<Gid> only_gids;  ///< empty: every group
+
+  std::vector<InterfacePattern> exclude_interfaces;
+  std::vector<InterfacePattern> virtual_interfaces;
+
+  InboundMode inbound_mode = InboundMode::redirect;
+  std::uint32_t tproxy_mark = 1337;
+  std::uint32_t tproxy_table = 133;
+
+  DnsMode dns = DnsMode::off;
+  Port dns_port = *Port::from(15053);
+  AddressRanges dns_servers;  ///< with DnsMode::resolv_conf
+
+  Hairpin hairpin = Hairpin::direct;
+  std::vector<IpAddress> passthrough_source;
+  Cidr<Ipv4> loopback_cidr{};
+  ProxyPortAccess proxy_port_access = ProxyPortAccess::reject;
+  Forwarded forwarded = Forwarded::pass;
+  std::optional<std::chrono::seconds> close_wait_timeout;
+  bool drop_invalid = false;
+  FamilyMode ip_family = FamilyMode::dual;
+  OtherFamily other_family = OtherFamily::pass;
+  int priority = -105;
+  bool allow_host_network = false;
+  Ranges<Port> udp_reject;
+
+  std::string netns;  ///< empty: the namespace sluice was started in
+  std::chrono::milliseconds lock_timeout{0};
+  std::chrono::milliseconds probe_timeout{0};
+  LogFormat log_format = LogFormat::text;
+  LogLevel log_level = LogLevel::info;
+  bool dry_run = false;
+  bool cleanup = false;
+  bool diff = false;
+  std::optional<OutputFormat> format;
+};
+
+/// Names that only the running system can resolve. Each call may read a file; none is made unless a name is used.
+struct Lookups {
+  std::function<std::optional<std::uint32_t>(std::string_view)> uid_of;
+  std::function<std::optional<std::uint32_t>(std::string_view)> gid_of;
+  std::function<std::vector<IpAddress>()> name_servers;
+};
+
+/// Settings that validation found consistent; there is no other way to make one.
+class Config {
+ public:
+  const Settings* operator->() const { return &settings_; }
+  const Settings& operator*() const { return settings_; }
+
+ private:
+  friend struct Validation validate(const RawConfig&, const Lookups&);
+  explicit Config(Settings settings) : settings_(std::move(settings)) {}
+  Settings settings_;
+};
+
+struct Validation {
+  std::optional<Config> config;  ///< absent exactly when there are errors
+  Problems problems;
+};
+
+/// Merges flag over environment over file over preset over default, parses, and checks every option and every
+/// combination, collecting all mistakes.
+Validation validate(const RawConfig& raw, const Lookups& lookups);
+
+/// What a preset sets, as (option, text) pairs.
+struct PresetValue {
+  std::string_view option;
+  std::string_view text;
+};
+std::vector<PresetValue> preset_values(Preset preset);
+
+/// The values in force for one option after precedence, as text; for "effective configuration".
+std::vector<RawValue> effective_values(const RawConfig& raw, std::string_view option);
+
+}  // namespace sluice

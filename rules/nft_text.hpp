@@ -1,0 +1,23 @@
+// The ruleset in nft's own language: what `plan` prints and `nft -f` loads. Written the way `nft list` prints it.
+#pragma once
+
+#include <string>
+
+#include "rules/ruleset.hpp"
+
+namespace sluice {
+
+/// The whole `table inet sluice { ... }`, ending in a newline.
+std::string to_nft(const Ruleset& ruleset);
+
+/// One rule without its counter and comment: `tcp dport 15001 accept`.
+std::string to_nft(const Rule& rule);
+std::string to_nft(const SetElements& elements);
+
+/// Whether a set of these must be an interval set (NFT_SET_INTERVAL): it holds a range, a network or a name prefix.
+bool needs_intervals(const SetElements& elements);
+
+/// `type nat hook output priority -105; policy accept;`
+std::string to_nft_hook(const Chain& chain);
+
+}  // namespace sluice

@@ -1,0 +1,28 @@
+#include "rules/scalars.hpp"
+
+namespace sluice {
+
+std::optional<Port> next(Port port) { return Port::from(std::uint64_t{port.number()} + 1); }
+
+std::optional<Port> previous(Port port) { return Port::from(std::uint64_t{port.number()} - 1); }
+
+const Range<Port>& every_port() {
+  static const Range<Port> all{*Port::from(1), *Port::from(65535)};
+  return all;
+}
+
+std::string_view to_text(Family family) { return family == Family::ipv4 ? "ipv4" : "ipv6"; }
+
+std::string_view to_text(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::tcp:
+      return "tcp";
+    case Protocol::udp:
+      return "udp";
+    case Protocol::sctp:
+      return "sctp";
+  }
+  return "";
+}
+
+}  // namespace sluice
