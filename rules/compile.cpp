@@ -61,6 +61,7 @@ class Compiler {
   void outbound() {
     begin(chain_name::outbound, ChainType::nat, Hook::output, s.priority);
     other_family_passes();
+    running_connections_pass();
     never_captured_outbound(s.hairpin);
     if (s.dns != DnsMode::off) {
       for (const Matches& server : dns_servers()) {
@@ -78,7 +79,11 @@ class Compiler {
     const bool refuse_family = s.other_family == OtherFamily::reject && s.ip_family != FamilyMode::dual;
     if (s.udp_reject.empty() && !refuse_family) return;
     begin(chain_name::outbound_reject, ChainType::filter, Hook::output, priority_filter);
-    if (!refuse_family) other_family_passes();
+    if (refuse_family) {
+      running_connections_pass();
+    } else {
+      other_family_passes();
+    }
     if (s.dns != DnsMode::off && s.udp_reject.contains(s.dns_port)) {
       add("dns", {udp(), DestinationRewritten{true}}, Pass{});
     }
@@ -115,6 +120,7 @@ class Compiler {
     // The proxy's connection to the application, from the client's address: remembered for outbound_route.
     add("tproxy", {in(loopback_interface), tcp(), PacketMarkIs{{s.tproxy_mark}}}, SetConnectionMark{s.tproxy_mark});
     add("loopback", {in(loopback_interface)}, Pass{});
+    running_connections_pass();
     interfaces("exclude-interface", Direction::in, "exclude_interfaces", s.exclude_interfaces);
     interfaces("virtual-interface", Direction::in, "virtual_interfaces", s.virtual_interfaces);
     never_captured_inbound();
@@ -127,6 +133,7 @@ class Compiler {
     if (!redirects && s.virtual_interfaces.empty()) return;
     begin(chain_name::inbound, ChainType::nat, Hook::prerouting, s.priority);
     other_family_passes();
+    running_connections_pass();
     interfaces("exclude-interface", Direction::in, "exclude_interfaces", s.exclude_interfaces);
     for (const Match& arriving : interface_matches(Direction::in, "virtual_interfaces", s.virtual_interfaces)) {
       excluded_destinations({arriving});
@@ -144,6 +151,7 @@ class Compiler {
     if (s.proxy_port_access == ProxyPortAccess::capture) return;
     begin(chain_name::inbound_guard, ChainType::filter, Hook::input, priority_filter);
     other_family_passes();
+    running_connections_pass();
     add("loopback", {in(loopback_interface)}, Pass{});
     interfaces("exclude-interface", Direction::in, "exclude_interfaces", s.exclude_interfaces);
     interfaces("virtual-interface", Direction::in, "virtual_interfaces", s.virtual_interfaces);
@@ -153,6 +161,9 @@ class Compiler {
   }
 
   // --- Steps that several chains share -------------------------------------------------------------------------------
+
+  /// A connection that was there before the rules stays as it is, even where conntrack first hears of it now.
+  void running_connections_pass() { add("established", {tcp(), NotOpening{}}, Pass{}); }
 
   void other_family_passes() {
     if (s.ip_family == FamilyMode::dual) return;

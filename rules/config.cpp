@@ -131,6 +131,10 @@ void check_without_effect(const Settings& s, const Said& said, Problems& problem
       idle(option, "has no effect with --inbound-mode off");
     }
   }
+  if (s.hairpin == Hairpin::inbound && s.inbound_mode == InboundMode::redirect && s.passthrough_source.empty()) {
+    problems.warnings.push_back({said.where("hairpin"), "\"inbound\" without --passthrough-source makes the proxy's connection to "
+                                                        "its application come back to the proxy, unless it uses 127.0.0.1 or ::1"});
+  }
   if (s.backend == BackendChoice::iptables) idle("priority", "has no effect with --backend iptables, whose priorities are fixed");
 }
 

@@ -64,6 +64,7 @@ class MatchWriter {
     say(m.state == ConntrackState::fresh ? "ct state new" : "ct state invalid");
   }
   void operator()(const DestinationRewritten& m) { say(m.rewritten ? "ct status dnat" : "ct status ! dnat"); }
+  void operator()(const NotOpening&) { say_port("flags != syn / fin,syn,rst,ack"); }
   void operator()(const ReplyDirection&) { say("ct direction reply"); }
   void operator()(const DestinationLocal& m) { say(m.local ? "fib daddr type local" : "fib daddr type != local"); }
 
@@ -120,6 +121,8 @@ std::string rule_text(const Rule& rule, bool decorated) {
   return text;
 }
 
+}  // namespace
+
 std::string_view set_type(const SetElements& elements) {
   return std::visit(Overloaded{
                         [](const Ranges<Port>&) { return "inet_service"; },
@@ -131,8 +134,6 @@ std::string_view set_type(const SetElements& elements) {
                     },
                     elements);
 }
-
-}  // namespace
 
 bool needs_intervals(const SetElements& elements) {
   return std::visit(Overloaded{
@@ -147,7 +148,7 @@ bool needs_intervals(const SetElements& elements) {
                     elements);
 }
 
-std::string to_nft(const SetElements& elements) {
+std::vector<std::string> element_texts(const SetElements& elements) {
   std::vector<std::string> texts;
   std::visit(
       [&](const auto& set) {
@@ -155,8 +156,12 @@ std::string to_nft(const SetElements& elements) {
         for (const auto& element : set) texts.push_back(element_text(element));
       },
       elements);
-  return join(texts, ", ");
+  return texts;
 }
+
+std::string to_nft(const SetElements& elements) { return join(element_texts(elements), ", "); }
+
+std::string to_nft(const Match& match) { return MatchWriter{}.write({match}); }
 
 std::string to_nft(const Rule& rule) { return rule_text(rule, false); }
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "rules/ruleset.hpp"
 
@@ -12,7 +14,11 @@ std::string to_nft(const Ruleset& ruleset);
 
 /// One rule without its counter and comment: `tcp dport 15001 accept`.
 std::string to_nft(const Rule& rule);
+std::string to_nft(const Match& match);
 std::string to_nft(const SetElements& elements);
+std::vector<std::string> element_texts(const SetElements& elements);
+/// nft's name of the elements' type: `inet_service`.
+std::string_view set_type(const SetElements& elements);
 
 /// Whether a set of these must be an interval set (NFT_SET_INTERVAL): it holds a range, a network or a name prefix.
 bool needs_intervals(const SetElements& elements);

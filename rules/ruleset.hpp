@@ -116,6 +116,12 @@ struct DestinationRewritten {
   bool operator==(const DestinationRewritten&) const = default;
 };
 
+/// A TCP segment that does not open a connection: anything but a SYN without ACK. Conntrack, where it starts late, takes
+/// such a segment of a running connection for a new one.
+struct NotOpening {
+  bool operator==(const NotOpening&) const = default;
+};
+
 /// Packets of the answering side of a connection.
 struct ReplyDirection {
   bool operator==(const ReplyDirection&) const = default;
@@ -128,7 +134,7 @@ struct DestinationLocal {
 };
 
 using Match = std::variant<FamilyIs, ProtocolIs, PortIn, PortIsNot, Ipv4In, Ipv6In, InterfaceIn, SocketUidIn, SocketGidIn,
-                           PacketMarkIs, ConnectionMarkIs, ConntrackStateIs, DestinationRewritten, ReplyDirection,
+                           PacketMarkIs, ConnectionMarkIs, ConntrackStateIs, DestinationRewritten, NotOpening, ReplyDirection,
                            DestinationLocal>;
 
 // --- Actions ----------------------------------------------------------------------------------------------------------

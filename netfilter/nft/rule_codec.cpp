@@ -20,6 +20,16 @@ constexpr std::uint32_t state_invalid = 1;
 constexpr std::uint32_t state_new = 1U << (IP_CT_NEW + 1U);
 constexpr std::uint8_t direction_reply = 1;  // IP_CT_DIR_REPLY
 
+// RFC 9293, 3.1
+constexpr std::uint32_t tcp_flags_offset = 13;
+constexpr std::uint8_t tcp_fin = 0x01;
+constexpr std::uint8_t tcp_syn = 0x02;
+constexpr std::uint8_t tcp_rst = 0x04;
+constexpr std::uint8_t tcp_ack = 0x10;
+// Codes of "port unreachable": RFC 792 and RFC 4443, 3.1
+constexpr std::uint32_t icmp_port_unreachable = 3;
+constexpr std::uint32_t icmpv6_port_unreachable = 4;
+
 /// In host byte order, as the kernel keeps IDs, marks and states.
 Bytes host(std::uint32_t number) {
   Bytes bytes(sizeof number);
@@ -142,6 +152,11 @@ class MatchEncoder {
     out_.push_back(And{host(IPS_DST_NAT)});
     out_.push_back(Compare{m.rewritten ? NFT_CMP_NEQ : NFT_CMP_EQ, host(0)});
   }
+  void operator()(const NotOpening&) const {
+    out_.push_back(PayloadLoad{NFT_PAYLOAD_TRANSPORT_HEADER, tcp_flags_offset, 1});
+    out_.push_back(And{{tcp_fin | tcp_syn | tcp_rst | tcp_ack}});
+    out_.push_back(Compare{NFT_CMP_NEQ, {tcp_syn}});
+  }
   void operator()(const ReplyDirection&) const {
     load_and_compare(ConntrackLoad{NFT_CT_DIRECTION}, {direction_reply});
   }
@@ -201,8 +216,20 @@ class MatchEncoder {
   const Ruleset& sets_;
 };
 
+/// The one family that a rule's matches leave, if they name one.
+std::optional<Family> only_family(const Rule& rule) {
+  std::optional<Family> family;
+  for (const Match& match : rule.matches) {
+    if (const auto* named = std::get_if<FamilyIs>(&match)) family = named->family;
+    if (std::holds_alternative<Ipv4In>(match)) family = Family::ipv4;
+    if (std::holds_alternative<Ipv6In>(match)) family = Family::ipv6;
+  }
+  return family;
+}
+
 struct ActionEncoder {
   Expressions& out;
+  std::optional<Family> family;
 
   void operator()(const Pass&) const { out.push_back(Verdict{NF_ACCEPT}); }
   void operator()(const Drop&) const { out.push_back(Verdict{NF_DROP}); }
@@ -220,6 +247,10 @@ struct ActionEncoder {
   void operator()(const Reject& a) const {
     if (a.with == RejectWith::tcp_reset) {
       out.push_back(RejectPacket{NFT_REJECT_TCP_RST, 0});
+    } else if (family) {
+      // nft writes it so where a rule names its family, and reads a bare "reject" there as this.
+      out.push_back(RejectPacket{NFT_REJECT_ICMP_UNREACH,
+                                 family == Family::ipv4 ? icmp_port_unreachable : icmpv6_port_unreachable});
     } else {
       out.push_back(RejectPacket{NFT_REJECT_ICMPX_UNREACH, NFT_REJECT_ICMPX_PORT_UNREACH});
     }
@@ -347,6 +378,10 @@ class Guess {
 
   std::optional<Match> after_payload(const PayloadLoad& load) {
     if (load.base != NFT_PAYLOAD_TRANSPORT_HEADER) return std::nullopt;
+    if (load.offset == tcp_flags_offset) {
+      const bool whole = take<And>() != nullptr && take<Compare>() != nullptr;
+      return whole ? std::optional<Match>(NotOpening{}) : std::nullopt;
+    }
     const Side side = load.offset == 0 ? Side::source : Side::destination;
     const auto* compare = peek<Compare>();
     if (compare != nullptr && compare->operation == NFT_CMP_NEQ) {
@@ -465,7 +500,7 @@ Expressions to_expressions(const Rule& rule, const Ruleset& sets) {
   Expressions out;
   for (const Match& match : rule.matches) std::visit(MatchEncoder(out, sets), match);
   out.push_back(Count{});
-  std::visit(ActionEncoder{out}, rule.action);
+  std::visit(ActionEncoder{out, only_family(rule)}, rule.action);
   return out;
 }
 

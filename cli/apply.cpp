@@ -1,0 +1,82 @@
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.hpp"
+#include "cli/output.hpp"
+#include "cli/preparation.hpp"
+#include "cli/summary.hpp"
+#include "netfilter/namespace_keeper.hpp"
+#include "netfilter/namespaces.hpp"
+#include "netfilter/nftables_backend.hpp"
+#include "rules/compile.hpp"
+#include "rules/namespace_state.hpp"
+
+namespace sluice::cli {
+namespace {
+
+constexpr char show_command[] = "nft list table inet sluice";
+
+/// `sluice 0.1.0, applied 2026-11-24T08:00:00Z`: kept in the table's comment, where `status` finds it.
+std::string stamp() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char time[sizeof "2026-11-24T08:00:00Z"];
+  std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return std::string("sluice " SLUICE_VERSION ", applied ") + time;
+}
+
+const char* outcome_text(netfilter::Outcome outcome) {
+  switch (outcome) {
+    case netfilter::Outcome::unchanged:
+      return "unchanged";
+    case netfilter::Outcome::created:
+      return "created";
+    case netfilter::Outcome::replaced:
+      return "replaced";
+  }
+  return "";
+}
+
+void report(const Settings& settings, netfilter::Outcome outcome) {
+  if (settings.format == OutputFormat::json) {
+    const nlohmann::ordered_json json = {
+        {"backend", "nftables"}, {"outcome", outcome_text(outcome)}, {"captured", summary(settings)}, {"show", show_command}};
+    print(json.dump() + "\n");
+    return;
+  }
+  print("nftables, rules " + std::string(outcome_text(outcome)) + ": " + summary(settings) + "; show them: " + show_command + "\n");
+}
+
+ExitCode refuse_host_network(const Settings& settings, const Log& log) {
+  std::string reason;
+  if (settings.allow_host_network || !netfilter::in_host_network(reason)) return ExitCode::done;
+  log.error("this is a node's own network namespace (" + reason + "), where capture would cut the node off; nothing was changed");
+  log.hint("run sluice in the pod's namespace (no hostNetwork, or --netns), or insist with --allow-host-network");
+  return ExitCode::unsupported;
+}
+
+}  // namespace
+
+ExitCode apply(const Config& config, const Log& log) {
+  if (!format_is_one_of(*config, {OutputFormat::text, OutputFormat::json}, "text, json", log)) return ExitCode::bad_input;
+  if (const ExitCode code = check_backend(*config, log); code != ExitCode::done) return code;
+  if (const ExitCode code = stand_in_namespace(*config, log); code != ExitCode::done) return code;
+  if (const ExitCode code = refuse_host_network(*config, log); code != ExitCode::done) return code;
+
+  const Ruleset ruleset = compile(config);
+  const NamespaceState state = namespace_state(config);
+  netfilter::NftablesBackend backend(config->lock_timeout);
+  // Addresses and routes come before the rules that need them, and go after.
+  const netfilter::KeptChanges added = netfilter::add_missing(state);
+  for (const std::string& line : added.done) log.debug("done: " + line);
+  for (const std::string& line : added.warnings) log.warning(line);
+  const netfilter::Outcome outcome = backend.apply(ruleset, stamp());
+  if (outcome == netfilter::Outcome::replaced) {
+    for (const std::string& line : netfilter::remove_unwanted(state).done) log.debug("done: " + line);
+  }
+  report(*config, outcome);
+  return ExitCode::done;
+}
+
+}  // namespace sluice::cli

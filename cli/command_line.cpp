@@ -1,0 +1,227 @@
+#include "cli/command_line.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <map>
+
+#include "cli/config_file.hpp"
+#include "rules/options.hpp"
+#include "rules/text.hpp"
+
+namespace sluice::cli {
+namespace {
+
+constexpr std::string_view variable_prefix = "SLUICE_";
+constexpr std::string_view config_variable = "SLUICE_CONFIG";
+
+std::vector<std::string_view> variable_names(const std::vector<std::string>& owned) {
+  std::vector<std::string_view> names(owned.begin(), owned.end());
+  names.push_back(config_variable);
+  return names;
+}
+
+/// Variables of the environment that name options; `config` receives SLUICE_CONFIG.
+void read_environment(const std::vector<std::string>& environment, Request& request, std::optional<std::string>& config) {
+  std::map<std::string, const OptionSpec*, std::less<>> by_variable;
+  for (const OptionSpec& option : options()) by_variable[environment_name(option)] = &option;
+  for (const std::string& entry : environment) {
+    if (std::string_view(entry).substr(0, variable_prefix.size()) != variable_prefix) continue;
+    const std::size_t equals = std::min(entry.find('='), entry.size());
+    const std::string name = entry.substr(0, equals);
+    const std::string value = equals < entry.size() ? entry.substr(equals + 1) : "";
+    if (name == config_variable) {
+      config = value;
+    } else if (const auto known = by_variable.find(name); known != by_variable.end()) {
+      request.raw[std::string(known->second->name)].push_back({value, {Source::environment, name}});
+    } else {
+      std::vector<std::string> names;
+      for (const auto& item : by_variable) names.push_back(item.first);
+      const auto near = nearest(name, variable_names(names));
+      request.problems.warnings.push_back(
+          {name, "is no variable that sluice knows, so it is ignored" + (near ? "; did you mean " + std::string(*near) + "?" : "")});
+    }
+  }
+}
+
+std::vector<std::string_view> flag_names(const std::vector<std::string>& owned) {
+  return {owned.begin(), owned.end()};
+}
+
+/// `--tproxy-prot` and the like: CLI11 leaves what it does not know.
+void report_unknown(const std::vector<std::string>& left, Problems& problems) {
+  std::vector<std::string> owned = {"--config", "--help", "--version"};
+  for (const OptionSpec& option : options()) owned.push_back("--" + std::string(option.name));
+  std::vector<std::string_view> command_names;
+  for (const Command& command : commands()) command_names.push_back(command.name);
+  for (const std::string& word : left) {
+    const bool flag = word.substr(0, 1) == "-";
+    const std::string name = word.substr(0, word.find('='));
+    const auto near = flag ? nearest(name, flag_names(owned)) : nearest(name, command_names);
+    std::string message = flag ? "is no option" : "is no command and follows no option that takes a value";
+    message += near ? "; did you mean " + std::string(*near) + "?" : "; allowed: what sluice --help lists";
+    problems.errors.push_back({sluice::quoted(word), message});
+  }
+}
+
+/// CLI11 takes `--name=` for a missing value and lets `--flag` swallow the command after it. Written out, neither can be
+/// misread.
+std::vector<std::string> spelled_out(const std::vector<std::string>& arguments, Problems& problems) {
+  std::vector<std::string> out;
+  for (std::size_t at = 0; at < arguments.size(); ++at) {
+    const std::string& argument = arguments[at];
+    const std::size_t equals = argument.find('=');
+    const std::string name = argument.substr(0, equals);
+    const OptionSpec* option = name.substr(0, 2) == "--" ? find_option(std::string_view(name).substr(2)) : nullptr;
+    const bool takes_value = name == "--config" || (option != nullptr && option->arity != Arity::flag);
+    if (option != nullptr && option->arity == Arity::flag) {
+      out.push_back(equals == std::string::npos ? name + "=true" : argument);
+    } else if (!takes_value) {
+      out.push_back(argument);
+    } else if (equals != std::string::npos) {
+      out.push_back(name);
+      out.push_back(argument.substr(equals + 1));
+    } else if (at + 1 == arguments.size()) {
+      problems.errors.push_back({name, "its value is missing; allowed: " + name + " VALUE, or " + name + "= for an empty list"});
+    } else {
+      out.push_back(name);
+      out.push_back(arguments[++at]);
+    }
+  }
+  return out;
+}
+
+/// The command line in CLI11's terms.
+struct Parsed {
+  std::map<std::string_view, std::vector<std::string>> values;
+  std::vector<std::string> config;
+  std::vector<std::string> words;  ///< commands, and whatever is unknown
+  bool help = false;
+  bool version = false;
+};
+
+Parsed parse(const std::vector<std::string>& arguments, Problems& problems) {
+  Parsed parsed;
+  CLI::App app("sluice");
+  app.set_help_flag();
+  app.allow_extras();
+  app.add_flag("-h,--help", parsed.help);
+  app.add_flag("--version", parsed.version);
+  const auto declare = [&](const std::string& flag, std::vector<std::string>& into) {
+    app.add_option(flag, into)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->expected(1)->allow_extra_args(false);
+  };
+  declare("--config", parsed.config);
+  for (const OptionSpec& option : options()) declare("--" + std::string(option.name), parsed.values[option.name]);
+  std::vector<std::string> written = spelled_out(arguments, problems);
+  std::reverse(written.begin(), written.end());
+  try {
+    app.parse(written);
+  } catch (const CLI::ParseError& error) {
+    problems.errors.push_back({"command line", error.what()});
+  }
+  parsed.words = app.remaining();
+  return parsed;
+}
+
+const Command* take_command(std::vector<std::string>& words, Problems& problems) {
+  const Command* chosen = nullptr;
+  std::vector<std::string> left;
+  for (const std::string& word : words) {
+    const auto known = std::find_if(commands().begin(), commands().end(), [&](const auto& c) { return c.name == word; });
+    if (known == commands().end()) {
+      left.push_back(word);
+    } else if (chosen != nullptr) {
+      problems.errors.push_back({sluice::quoted(word), "is a second command after " + std::string(chosen->name) + "; allowed: one"});
+    } else {
+      chosen = &*known;
+    }
+  }
+  words = left;
+  return chosen == nullptr ? &commands().front() : chosen;
+}
+
+std::string option_help(const OptionSpec& option) {
+  constexpr std::size_t column = 36;
+  std::string line = "  --" + std::string(option.name);
+  if (!option.value_name.empty()) line += " " + std::string(option.value_name);
+  std::string text(option.help);
+  if (!option.fallback.empty() && option.arity != Arity::flag) text += " [" + std::string(option.fallback) + "]";
+  if (line.size() + 2 > column) {
+    line += "\n" + std::string(column, ' ');
+  } else {
+    line.resize(column, ' ');
+  }
+  // Wrapped by words, so that the second column stays a column.
+  constexpr std::size_t width = 64;
+  std::size_t used = 0;
+  for (const std::string_view word : split(text, ' ')) {
+    if (used > 0 && used + 1 + word.size() > width) {
+      line += "\n" + std::string(column, ' ');
+      used = 0;
+    }
+    if (used > 0) line += " ", ++used;
+    line += word;
+    used += word.size();
+  }
+  return line + "\n";
+}
+
+}  // namespace
+
+Request read_request(const std::vector<std::string>& arguments, const std::vector<std::string>& environment) {
+  Request request;
+  Parsed parsed = parse(arguments, request.problems);
+  if (parsed.help || parsed.version) {
+    request.text = parsed.help ? help_text() : version_text();
+    return request;
+  }
+  request.command = take_command(parsed.words, request.problems);
+  report_unknown(parsed.words, request.problems);
+  for (const auto& [name, values] : parsed.values) {
+    for (const std::string& value : values) {
+      request.raw[std::string(name)].push_back({value, {Source::flag, "--" + std::string(name)}});
+    }
+  }
+  std::optional<std::string> config;
+  read_environment(environment, request, config);
+  std::string said_by(config_variable);
+  if (parsed.config.size() > 1) {
+    request.problems.errors.push_back({"--config", "given more than once; allowed: once"});
+  }
+  if (!parsed.config.empty()) {
+    config = parsed.config.front();
+    said_by = "--config";
+  }
+  if (config) read_config_file(*config, said_by, request.raw, request.problems);
+  return request;
+}
+
+std::string help_text() {
+  std::string text =
+      "sluice captures a pod's traffic for its sidecar proxy.\n\n"
+      "Usage: sluice [COMMAND] [OPTIONS]\n\nCommands:\n";
+  for (const Command& command : commands()) {
+    std::string line = "  " + std::string(command.name);
+    line.resize(14, ' ');
+    text += line + std::string(command.help) + "\n";
+  }
+  std::string_view group;
+  for (const OptionSpec& option : options()) {
+    if (option.group != group) text += "\n" + std::string(group = option.group) + ":\n";
+    text += option_help(option);
+  }
+  text += "  --config FILE                     read options from a TOML file, option names as keys\n";
+  text += "  --version, --help\n";
+  text +=
+      "\nLists are comma-separated, ports and IDs take ranges, flags may be repeated. Every option is also a variable\n"
+      "(SLUICE_ and the name in capitals: SLUICE_PROXY_PORT) and a key of the --config file. Flag beats variable beats\n"
+      "file beats preset beats default, which is shown in brackets.\n"
+      "Exit status: 0 done; 1 refused, nothing changed; 2 bad input; 3 drift; 4 missing privilege or kernel feature.\n";
+  return text;
+}
+
+std::string version_text() {
+  return "sluice " SLUICE_VERSION " (commit " SLUICE_COMMIT ", libnftnl " SLUICE_NFTNL_VERSION ", libmnl " SLUICE_MNL_VERSION
+         ")\n";
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,29 @@
+// One function per command, and the table that names them.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "cli/exit_code.hpp"
+#include "cli/log.hpp"
+#include "rules/config.hpp"
+
+namespace sluice::cli {
+
+ExitCode apply(const Config& config, const Log& log);
+ExitCode plan(const Config& config, const Log& log);
+ExitCode cleanup(const Config& config, const Log& log);
+
+struct Command {
+  std::string_view name;
+  std::string_view help;  ///< one sentence
+  ExitCode (*run)(const Config&, const Log&);
+};
+
+/// The first is what `sluice` alone does.
+std::span<const Command> commands();
+
+/// The command that is meant: `apply --dry-run` is plan, `apply --cleanup` is cleanup.
+const Command& effective(const Command& asked, const Settings& settings);
+
+}  // namespace sluice::cli

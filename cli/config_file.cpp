@@ -1,0 +1,165 @@
+#include "cli/config_file.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstring>
+#include <set>
+#include <sstream>
+
+#include "rules/options.hpp"
+#include "rules/text.hpp"
+
+namespace sluice::cli {
+namespace {
+
+constexpr std::size_t size_limit = 64UL * 1024 * 1024;
+
+std::optional<std::string> contents_of(const std::string& path, std::string& why) {
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) {
+    why = std::strerror(errno);
+    return std::nullopt;
+  }
+  std::string contents;
+  char buffer[65536];
+  ssize_t length = 0;
+  while ((length = read(descriptor, buffer, sizeof buffer)) > 0 && contents.size() < size_limit) {
+    contents.append(buffer, static_cast<std::size_t>(length));
+  }
+  if (length < 0) why = std::strerror(errno);
+  if (contents.size() >= size_limit) why = "larger than 64 MiB";
+  close(descriptor);
+  if (!why.empty()) return std::nullopt;
+  return contents;
+}
+
+/// CLI11 does not keep line numbers, so the line of a key is looked for; 0 where it is not found.
+std::size_t line_of(const std::vector<std::string_view>& lines, std::string_view key, std::size_t nth) {
+  for (std::size_t number = 1; number <= lines.size(); ++number) {
+    const std::string_view line = trimmed(lines[number - 1]);
+    if (line.substr(0, key.size()) != key) continue;
+    const std::string_view rest = trimmed(line.substr(key.size()));
+    if (!rest.empty() && rest.front() != '=' && rest.front() != '\r') continue;
+    if (nth-- == 0) return number;
+  }
+  return 0;
+}
+
+std::vector<std::string_view> option_names() {
+  std::vector<std::string_view> names;
+  for (const OptionSpec& option : options()) names.push_back(option.name);
+  return names;
+}
+
+class FileReader {
+ public:
+  FileReader(const std::string& text, std::string name, RawConfig& raw, Problems& problems)
+      : lines_(split(text, '\n')), name_(std::move(name)), raw_(raw), problems_(problems) {}
+
+  void read(const std::string& text) {
+    if (!well_formed()) return;
+    std::istringstream stream(text);
+    try {
+      for (const CLI::ConfigItem& item : CLI::ConfigTOML().from_config(stream)) take(item);
+    } catch (const CLI::Error& error) {
+      problems_.errors.push_back({name_, std::string("is not TOML: ") + error.what()});
+    }
+  }
+
+ private:
+  void error(std::size_t line, const std::string& message) {
+    problems_.errors.push_back({name_ + ":" + std::to_string(line), message});
+  }
+
+  /// CLI11 reads leniently; what it would quietly take for something else is refused first.
+  bool well_formed() {
+    const std::size_t before = problems_.errors.size();
+    std::size_t number = 0;
+    bool in_list = false;
+    for (const std::string_view whole : lines_) {
+      ++number;
+      if (whole.find('\0') != std::string_view::npos) {
+        error(number, "contains a NUL byte; allowed: text");
+        break;
+      }
+      const std::string_view line = trimmed(whole.substr(0, whole.find('\r')));
+      if (line.empty() || line.front() == '#') continue;
+      if (!in_list) check_line(number, line);
+      const std::size_t open = line.find('[');
+      if (!in_list && open != std::string_view::npos && line.find('=') < open) in_list = true;
+      if (in_list && line.find(']') != std::string_view::npos) in_list = false;
+    }
+    if (in_list) error(number, "a list that begins with [ does not end; allowed: [\"a\", \"b\"]");
+    return problems_.errors.size() == before;
+  }
+
+  void check_line(std::size_t number, std::string_view line) {
+    if (line.front() == '[') {
+      error(number, sluice::quoted(line) + " begins a section; allowed: key = value lines without sections");
+      return;
+    }
+    const std::size_t equals = line.find('=');
+    if (equals == std::string_view::npos) {
+      error(number, sluice::quoted(line) + " is not a setting; allowed: key = value");
+      return;
+    }
+    const std::string_view value = trimmed(line.substr(equals + 1));
+    if (value.empty()) {
+      error(number, sluice::quoted(line) + " has no value; allowed: key = value, with \"\" for an empty one");
+      return;
+    }
+    const char quote = value.front();
+    if ((quote == '"' || quote == '\'') && value.find(quote, 1) == std::string_view::npos) {
+      error(number, sluice::quoted(line) + " has a quote that does not end; allowed: key = \"value\"");
+    }
+  }
+
+  void take(const CLI::ConfigItem& item) {
+    // CLI11 marks sections with items of its own.
+    if (item.name == "++" || item.name == "--") return;
+    const std::size_t line = line_of(lines_, item.name, seen_.count(item.name));
+    const std::string where = name_ + ":" + std::to_string(line) + ": " + item.name;
+    const OptionSpec* option = find_option(item.name);
+    if (option == nullptr) {
+      const auto near = nearest(item.name, option_names());
+      problems_.errors.push_back({name_ + ":" + std::to_string(line),
+                                  sluice::quoted(item.name) + " is no option" + (near ? "; did you mean " + std::string(*near) + "?" : "")});
+      return;
+    }
+    if (seen_.count(item.name) != 0) {
+      problems_.errors.push_back({where, "given more than once; allowed: once (a list takes several values)"});
+    }
+    seen_.insert(item.name);
+    if (item.inputs.empty()) raw_[item.name].push_back({"", {Source::file, where}});
+    for (const std::string& input : item.inputs) raw_[item.name].push_back({input, {Source::file, where}});
+  }
+
+  std::vector<std::string_view> lines_;
+  std::string name_;
+  RawConfig& raw_;
+  Problems& problems_;
+  std::multiset<std::string> seen_;
+};
+
+}  // namespace
+
+void read_config_text(const std::string& text, const std::string& name, RawConfig& raw, Problems& problems) {
+  FileReader(text, name, raw, problems).read(text);
+}
+
+void read_config_file(const std::string& path, const std::string& said_by, RawConfig& raw, Problems& problems) {
+  std::string why;
+  if (path.empty()) why = "an empty path";
+  const auto text = why.empty() ? contents_of(path, why) : std::nullopt;
+  if (!text) {
+    problems.errors.push_back({said_by, sluice::quoted(path) + " cannot be read (" + why + "); allowed: a readable TOML file"});
+    return;
+  }
+  read_config_text(*text, path, raw, problems);
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,72 @@
+#include "cli/log.hpp"
+
+#include <spdlog/logger.h>
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/stdout_sinks.h>
+
+#include <nlohmann/json.hpp>
+
+namespace sluice::cli {
+namespace {
+
+spdlog::level::level_enum level_of(LogLevel level) {
+  switch (level) {
+    case LogLevel::error:
+      return spdlog::level::err;
+    case LogLevel::warning:
+      return spdlog::level::warn;
+    case LogLevel::info:
+      return spdlog::level::info;
+    case LogLevel::debug:
+      return spdlog::level::debug;
+  }
+  return spdlog::level::info;
+}
+
+/// The message as a JSON string, quotes included; bytes that are not UTF-8 are replaced.
+class JsonMessage : public spdlog::custom_flag_formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
+    const nlohmann::json text = std::string(message.payload.data(), message.payload.size());
+    const std::string quoted = text.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    out.append(quoted.data(), quoted.data() + quoted.size());
+  }
+  [[nodiscard]] std::unique_ptr<spdlog::custom_flag_formatter> clone() const override {
+    return std::make_unique<JsonMessage>();
+  }
+};
+
+}  // namespace
+
+Log::Log(LogFormat format, LogLevel level)
+    // A logger of our own, outside spdlog's registry: its default logger and its locks are not needed here.
+    : logger_(std::make_unique<spdlog::logger>("sluice", std::make_shared<spdlog::sinks::stderr_sink_st>())) {
+  // UTC: the local time zone would be read from a file.
+  auto formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
+  if (format == LogFormat::json) {
+    formatter->add_flag<JsonMessage>('*');
+    formatter->set_pattern(R"({"level":"%l","time":"%Y-%m-%dT%H:%M:%S.%eZ","message":%*})");
+  } else {
+    formatter->set_pattern("sluice: %l: %v");
+  }
+  logger_->set_formatter(std::move(formatter));
+  logger_->set_level(level_of(level));
+}
+
+Log::~Log() = default;
+
+void Log::error(std::string_view message) const { logger_->error(spdlog::string_view_t(message.data(), message.size())); }
+void Log::hint(std::string_view message) const {
+  const std::string text = "hint: " + std::string(message);
+  error(text);
+}
+void Log::warning(std::string_view message) const { logger_->warn(spdlog::string_view_t(message.data(), message.size())); }
+void Log::info(std::string_view message) const { logger_->info(spdlog::string_view_t(message.data(), message.size())); }
+void Log::debug(std::string_view message) const { logger_->debug(spdlog::string_view_t(message.data(), message.size())); }
+
+void Log::problems(const Problems& problems) const {
+  for (const Problem& problem : problems.errors) error(to_text(problem));
+  for (const Problem& problem : problems.warnings) warning(to_text(problem));
+}
+
+}  // namespace sluice::cli

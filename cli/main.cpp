@@ -1,0 +1,53 @@
+#include <cstdio>
+#include <stdexcept>
+
+#include "cli/command_line.hpp"
+#include "cli/output.hpp"
+#include "netfilter/errors.hpp"
+#include "netfilter/system_files.hpp"
+
+extern char** environ;
+
+namespace {
+
+using sluice::cli::ExitCode;
+
+ExitCode run(const sluice::cli::Request& request) {
+  if (request.command == nullptr) {
+    sluice::cli::print(request.text);
+    return ExitCode::done;
+  }
+  sluice::Validation validation = validate(request.raw, sluice::netfilter::system_lookups());
+  const bool sound = validation.config && request.problems.errors.empty();
+  const sluice::cli::Log log(validation.config ? (*validation.config)->log_format : sluice::LogFormat::text,
+                             validation.config ? (*validation.config)->log_level : sluice::LogLevel::info);
+  log.problems(request.problems);
+  log.problems(validation.problems);
+  if (!sound) {
+    log.hint("nothing was touched; sluice --help lists the options");
+    return ExitCode::bad_input;
+  }
+  try {
+    return effective(*request.command, **validation.config).run(*validation.config, log);
+  } catch (const sluice::netfilter::KernelError& error) {
+    log.error(error.what());
+    if (!error.remedy().empty()) log.hint(error.remedy());
+    return error.kind() == sluice::netfilter::KernelError::Kind::refused ? ExitCode::refused : ExitCode::unsupported;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    std::vector<std::string> environment;
+    for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
+    return static_cast<int>(run(sluice::cli::read_request({argv + 1, argv + argc}, environment)));
+  } catch (const std::system_error& error) {
+    std::fprintf(stderr, "sluice: error: %s\n", error.what());
+    return static_cast<int>(ExitCode::refused);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "sluice: error: this is a bug in sluice, please report it: %s\n", error.what());
+    return static_cast<int>(ExitCode::our_bug);
+  }
+}

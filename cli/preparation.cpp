@@ -1,0 +1,31 @@
+#include "cli/preparation.hpp"
+
+#include <algorithm>
+
+#include "netfilter/namespaces.hpp"
+
+namespace sluice::cli {
+
+ExitCode stand_in_namespace(const Settings& settings, const Log& log) {
+  if (!settings.netns.empty()) netfilter::enter_network_namespace(settings.netns);
+  netfilter::drop_privileges();
+  if (netfilter::has_net_admin()) return ExitCode::done;
+  log.error("the capability CAP_NET_ADMIN is missing; nothing was changed");
+  log.hint("add NET_ADMIN to securityContext.capabilities.add of the container, or run as root");
+  return ExitCode::unsupported;
+}
+
+ExitCode check_backend(const Settings& settings, const Log& log) {
+  if (settings.backend != BackendChoice::iptables) return ExitCode::done;
+  log.error("--backend: \"iptables\" is not in this version of sluice; nothing was changed");
+  log.hint("use --backend nftables or auto");
+  return ExitCode::unsupported;
+}
+
+bool format_is_one_of(const Settings& settings, std::initializer_list<OutputFormat> known, const char* names, const Log& log) {
+  if (!settings.format || std::find(known.begin(), known.end(), *settings.format) != known.end()) return true;
+  log.error(std::string("--format: not a format of this command; allowed: ") + names);
+  return false;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,20 @@
+// What every command that talks to the kernel does first.
+#pragma once
+
+#include "cli/exit_code.hpp"
+#include "cli/log.hpp"
+#include "rules/config.hpp"
+
+namespace sluice::cli {
+
+/// Enters --netns, drops every privilege but CAP_NET_ADMIN, and checks that one is there. Anything but `done` has been
+/// explained to the user. Throws KernelError.
+ExitCode stand_in_namespace(const Settings& settings, const Log& log);
+
+/// Explains that the iptables backend was asked for; `done` where nftables is meant.
+ExitCode check_backend(const Settings& settings, const Log& log);
+
+/// The formats that a command knows; explains and returns false for another.
+bool format_is_one_of(const Settings& settings, std::initializer_list<OutputFormat> known, const char* names, const Log& log);
+
+}  // namespace sluice::cli

@@ -1,0 +1,353 @@
+#include "netfilter/namespace_keeper.hpp"
+
+#include <arpa/inet.h>
+#include <linux/fib_rules.h>
+#include <linux/if_addr.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <map>
+
+#include "netfilter/errors.hpp"
+#include "netfilter/netlink.hpp"
+#include "rules/text.hpp"
+
+namespace sluice::netfilter {
+namespace {
+
+// linux/if_addr.h of Debian 12's kernel headers has it since 5.18.
+constexpr std::uint16_t ifa_proto = 11;
+
+unsigned char number_of(Family family) { return family == Family::ipv4 ? AF_INET : AF_INET6; }
+std::string ip(Family family) { return family == Family::ipv4 ? "ip -4 " : "ip -6 "; }
+
+/// An item to make or remove; equal items are the same thing in the kernel.
+struct Address {
+  IpAddress address;
+};
+struct LocalRoute {
+  Family family;
+  std::uint32_t table;
+};
+struct MarkRule {
+  Family family;
+  std::uint32_t mark;
+  std::uint32_t table;
+};
+
+std::string to_text(const Address& item, const char* verb) {
+  const Family family = family_of(item.address);
+  return ip(family) + "address " + verb + " " + sluice::to_text(item.address) +
+         (family == Family::ipv4 ? "/32" : "/128") + " dev lo";
+}
+std::string to_text(const LocalRoute& item, const char* verb) {
+  return ip(item.family) + "route " + verb + " local default dev lo table " + std::to_string(item.table);
+}
+std::string to_text(const MarkRule& item, const char* verb) {
+  return ip(item.family) + "rule " + verb + " fwmark " + hex32(item.mark) + " lookup " + std::to_string(item.table);
+}
+
+class Keeper {
+ public:
+  Keeper() : socket_(NETLINK_ROUTE), loopback_(if_nametoindex("lo")) {
+    if (loopback_ == 0) throw KernelError(errno, "find the interface lo");
+  }
+
+  // --- What is there ---------------------------------------------------------------------------------------------------
+
+  bool has(const Address& item) {
+    bool found = false;
+    each_address([&](const Address& other, bool, bool) { found = found || other.address == item.address; });
+    return found;
+  }
+
+  std::vector<Address> our_addresses() {
+    std::vector<Address> ours;
+    each_address([&](const Address& item, bool on_loopback, bool is_ours) {
+      if (on_loopback && is_ours) ours.push_back(item);
+    });
+    return ours;
+  }
+
+  std::vector<LocalRoute> our_routes() {
+    std::vector<LocalRoute> ours;
+    for (const Family family : {Family::ipv4, Family::ipv6}) {
+      dump<rtmsg>(RTM_GETROUTE, family, [&](const rtmsg& route, const nlmsghdr& reply) {
+        if (route.rtm_protocol != made_by_sluice || route.rtm_family != number_of(family)) return;
+        std::uint32_t table = route.rtm_table;
+        for_each_attribute(reply, sizeof(rtmsg), [&](const nlattr& attribute) {
+          if (mnl_attr_get_type(&attribute) == RTA_TABLE) table = mnl_attr_get_u32(&attribute);
+        });
+        ours.push_back({family, table});
+      });
+    }
+    return ours;
+  }
+
+  std::vector<MarkRule> our_rules() {
+    std::vector<MarkRule> ours;
+    for (const Family family : {Family::ipv4, Family::ipv6}) {
+      dump<fib_rule_hdr>(RTM_GETRULE, family, [&](const fib_rule_hdr& header, const nlmsghdr& reply) {
+        MarkRule rule{family, 0, header.table};
+        bool is_ours = false;
+        for_each_attribute(reply, sizeof(fib_rule_hdr), [&](const nlattr& attribute) {
+          switch (mnl_attr_get_type(&attribute)) {
+            case FRA_TABLE:
+              rule.table = mnl_attr_get_u32(&attribute);
+              break;
+            case FRA_FWMARK:
+              rule.mark = mnl_attr_get_u32(&attribute);
+              break;
+            case FRA_PROTOCOL:
+              is_ours = mnl_attr_get_u8(&attribute) == made_by_sluice;
+              break;
+            default:
+              break;
+          }
+        });
+        if (is_ours && header.family == number_of(family)) ours.push_back(rule);
+      });
+    }
+    return ours;
+  }
+
+  // --- Changing it -----------------------------------------------------------------------------------------------------
+
+  /// Each returns the kernel's refusal; EEXIST on adding and "not there" on removing are no refusals.
+  std::optional<Refusal> change(const Address& item, bool add) {
+    Message message;
+    auto* header = begin<ifaddrmsg>(message, add ? RTM_NEWADDR : RTM_DELADDR, add);
+    const Family family = family_of(item.address);
+    header->ifa_family = number_of(family);
+    header->ifa_prefixlen = family == Family::ipv4 ? 32 : 128;
+    header->ifa_scope = RT_SCOPE_HOST;
+    header->ifa_index = loopback_;
+    // Usable at once: nobody else is on lo to have the same address.
+    header->ifa_flags = family == Family::ipv6 ? IFA_F_NODAD : 0;
+    std::visit(
+        [&](auto address) {
+          const auto bytes = to_bytes(address);
+          mnl_attr_put(message.header(), IFA_LOCAL, bytes.size(), bytes.data());
+          mnl_attr_put(message.header(), IFA_ADDRESS, bytes.size(), bytes.data());
+        },
+        item.address);
+    mnl_attr_put_u8(message.header(), ifa_proto, made_by_sluice);
+    return send(message, add);
+  }
+
+  std::optional<Refusal> change(const LocalRoute& item, bool add) {
+    Message message;
+    auto* header = begin<rtmsg>(message, add ? RTM_NEWROUTE : RTM_DELROUTE, add);
+    header->rtm_family = number_of(item.family);
+    header->rtm_protocol = made_by_sluice;
+    header->rtm_scope = RT_SCOPE_HOST;
+    header->rtm_type = RTN_LOCAL;
+    header->rtm_table = RT_TABLE_UNSPEC;
+    mnl_attr_put_u32(message.header(), RTA_TABLE, item.table);
+    mnl_attr_put_u32(message.header(), RTA_OIF, loopback_);
+    return send(message, add);
+  }
+
+  std::optional<Refusal> change(const MarkRule& item, bool add) {
+    Message message;
+    auto* header = begin<fib_rule_hdr>(message, add ? RTM_NEWRULE : RTM_DELRULE, add);
+    header->family = number_of(item.family);
+    header->action = FR_ACT_TO_TBL;
+    header->table = RT_TABLE_UNSPEC;
+    mnl_attr_put_u32(message.header(), FRA_TABLE, item.table);
+    mnl_attr_put_u32(message.header(), FRA_FWMARK, item.mark);
+    mnl_attr_put_u32(message.header(), FRA_FWMASK, 0xffffffffU);
+    mnl_attr_put_u8(message.header(), FRA_PROTOCOL, made_by_sluice);
+    return send(message, add);
+  }
+
+ private:
+  template <typename Header>
+  Header* begin(Message& message, std::uint16_t type, bool add) {
+    message.header()->nlmsg_type = type;
+    if (add) message.header()->nlmsg_flags = NLM_F_CREATE | NLM_F_EXCL;
+    return static_cast<Header*>(mnl_nlmsg_put_extra_header(message.header(), sizeof(Header)));
+  }
+
+  std::optional<Refusal> send(Message& message, bool add) {
+    NetlinkSocket::Status status{};
+    auto refusal = socket_.request(message, NetlinkSocket::Answer::acknowledgement, [](const nlmsghdr&) {}, status);
+    if (!refusal) return refusal;
+    const bool as_wanted = add ? refusal->error == EEXIST
+                               : refusal->error == ENOENT || refusal->error == ESRCH || refusal->error == EADDRNOTAVAIL;
+    return as_wanted ? std::nullopt : refusal;
+  }
+
+  template <typename Header>
+  void dump(std::uint16_t type, Family family, const std::function<void(const Header&, const nlmsghdr&)>& visit) {
+    constexpr int read_limit = 100;
+    for (int attempt = 0; attempt < read_limit; ++attempt) {
+      Message message;
+      auto* header = begin<rtgenmsg>(message, type, false);
+      header->rtgen_family = number_of(family);
+      std::vector<std::vector<std::byte>> replies;
+      NetlinkSocket::Status status{};
+      const auto refusal = socket_.request(message, NetlinkSocket::Answer::dump,
+                                           [&](const nlmsghdr& reply) {
+                                             const auto* first = reinterpret_cast<const std::byte*>(&reply);
+                                             replies.emplace_back(first, first + reply.nlmsg_len);
+                                           },
+                                           status);
+      // A kernel without the family has nothing of it.
+      if (refusal && (refusal->error == EOPNOTSUPP || refusal->error == EAFNOSUPPORT)) return;
+      if (refusal) throw KernelError(refusal->error, "read addresses and routes", refusal->text);
+      if (status == NetlinkSocket::Status::inconsistent) continue;
+      for (const auto& bytes : replies) {
+        const auto* reply = reinterpret_cast<const nlmsghdr*>(bytes.data());
+        if (mnl_nlmsg_get_payload_len(reply) < sizeof(Header)) continue;
+        visit(*static_cast<const Header*>(mnl_nlmsg_get_payload(reply)), *reply);
+      }
+      return;
+    }
+    throw KernelError(EAGAIN, "read addresses and routes", "they keep changing");
+  }
+
+  void each_address(const std::function<void(const Address&, bool on_loopback, bool ours)>& visit) {
+    for (const Family family : {Family::ipv4, Family::ipv6}) {
+      dump<ifaddrmsg>(RTM_GETADDR, family, [&](const ifaddrmsg& header, const nlmsghdr& reply) {
+        if (header.ifa_family != number_of(family)) return;
+        std::optional<IpAddress> local;
+        std::optional<IpAddress> address;
+        bool ours = false;
+        for_each_attribute(reply, sizeof(ifaddrmsg), [&](const nlattr& attribute) {
+          const auto type = mnl_attr_get_type(&attribute);
+          if (type == IFA_LOCAL) local = address_in(attribute);
+          if (type == IFA_ADDRESS) address = address_in(attribute);
+          if (type == ifa_proto) ours = mnl_attr_get_u8(&attribute) == made_by_sluice;
+        });
+        // Of a pair of peers IFA_LOCAL is our end; IPv6 addresses without a peer have only IFA_ADDRESS.
+        if (const auto& own = local ? local : address) visit({*own}, header.ifa_index == loopback_, ours);
+      });
+    }
+  }
+
+  static std::optional<IpAddress> address_in(const nlattr& attribute) {
+    const auto payload = payload_of(attribute);
+    if (payload.size() == 4) {
+      Ipv4::Bytes bytes{};
+      std::memcpy(bytes.data(), payload.data(), bytes.size());
+      return from_bytes(bytes);
+    }
+    if (payload.size() == 16) {
+      Ipv6::Bytes bytes{};
+      std::memcpy(bytes.data(), payload.data(), bytes.size());
+      return from_bytes(bytes);
+    }
+    return std::nullopt;
+  }
+
+  NetlinkSocket socket_;
+  unsigned loopback_;
+};
+
+/// The namespace has no such family: net.ipv6.conf.*.disable_ipv6, or a kernel built or booted without IPv6.
+bool family_is_off(const Refusal& refusal) {
+  return refusal.error == EACCES || refusal.error == EOPNOTSUPP || refusal.error == EAFNOSUPPORT;
+}
+
+[[noreturn]] void refuse(const Refusal& refusal, const std::string& step) {
+  throw KernelError(refusal.error, step, refusal.text,
+                    refusal.error == EPERM ? "CAP_NET_ADMIN is needed over this network namespace" : "");
+}
+
+/// Adds items one after the other, and takes them back if one is refused.
+class Adding {
+ public:
+  explicit Adding(Keeper& keeper) : keeper_(keeper) {}
+
+  template <typename Item>
+  void add(const Item& item, Family family) {
+    const std::string step = to_text(item, "add");
+    const auto refusal = keeper_.change(item, true);
+    if (!refusal) {
+      changes.done.push_back(step);
+      undo_.push_back([this, item] { keeper_.change(item, false); });
+      return;
+    }
+    if (family == Family::ipv6 && family_is_off(*refusal)) {
+      changes.warnings.push_back("IPv6 is disabled in this namespace, so this was left out: " + step);
+      return;
+    }
+    std::for_each(undo_.rbegin(), undo_.rend(), [](const auto& take_back) { take_back(); });
+    refuse(*refusal, step);
+  }
+
+  KeptChanges changes;
+
+ private:
+  Keeper& keeper_;
+  std::vector<std::function<void()>> undo_;
+};
+
+bool wants(const NamespaceState& wanted, const Address& item) {
+  const auto& addresses = wanted.local_addresses;
+  return std::find(addresses.begin(), addresses.end(), item.address) != addresses.end();
+}
+
+bool wants(const NamespaceState& wanted, Family family, std::uint32_t table) {
+  return wanted.tproxy && wanted.tproxy->table == table &&
+         std::find(wanted.tproxy->families.begin(), wanted.tproxy->families.end(), family) != wanted.tproxy->families.end();
+}
+
+bool wants(const NamespaceState& wanted, const LocalRoute& item) { return wants(wanted, item.family, item.table); }
+
+bool wants(const NamespaceState& wanted, const MarkRule& item) {
+  return wants(wanted, item.family, item.table) && wanted.tproxy->mark == item.mark;
+}
+
+}  // namespace
+
+KeptChanges add_missing(const NamespaceState& wanted) {
+  if (wanted == NamespaceState{}) return {};
+  Keeper keeper;
+  Adding adding(keeper);
+  for (const IpAddress& address : wanted.local_addresses) {
+    const Address item{address};
+    if (!keeper.has(item)) adding.add(item, family_of(address));
+  }
+  if (!wanted.tproxy) return adding.changes;
+  const auto routes = keeper.our_routes();
+  const auto rules = keeper.our_rules();
+  for (const Family family : wanted.tproxy->families) {
+    const LocalRoute route{family, wanted.tproxy->table};
+    const bool routed = std::any_of(routes.begin(), routes.end(),
+                                    [&](const auto& r) { return r.family == route.family && r.table == route.table; });
+    if (!routed) adding.add(route, family);
+    const MarkRule rule{family, wanted.tproxy->mark, wanted.tproxy->table};
+    const bool ruled = std::any_of(rules.begin(), rules.end(), [&](const auto& r) {
+      return r.family == rule.family && r.mark == rule.mark && r.table == rule.table;
+    });
+    if (!ruled) adding.add(rule, family);
+  }
+  return adding.changes;
+}
+
+KeptChanges remove_unwanted(const NamespaceState& wanted, bool pretend) {
+  Keeper keeper;
+  KeptChanges changes;
+  std::optional<std::pair<Refusal, std::string>> first;
+  const auto remove_all = [&](const auto& items) {
+    for (const auto& item : items) {
+      if (wants(wanted, item)) continue;
+      const std::string step = to_text(item, "del");
+      const auto refusal = pretend ? std::nullopt : keeper.change(item, false);
+      if (!refusal) changes.done.push_back(step);
+      if (refusal && !first) first = {*refusal, step};
+    }
+  };
+  remove_all(keeper.our_rules());
+  remove_all(keeper.our_routes());
+  remove_all(keeper.our_addresses());
+  if (first) refuse(first->first, first->second);
+  return changes;
+}
+
+}  // namespace sluice::netfilter

@@ -1,0 +1,29 @@
+// Makes and removes what the rules need of the network namespace, over rtnetlink. Everything made carries a protocol
+// number of our own (IFA_PROTO, rtm_protocol, FRA_PROTOCOL), so that it is found again without a file and without flags,
+// and what others made is never taken for ours.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "rules/namespace_state.hpp"
+
+namespace sluice::netfilter {
+
+/// Our number where the kernel wants to know who made an address, route or rule; none of RTPROT_* in linux/rtnetlink.h.
+inline constexpr unsigned char made_by_sluice = 115;
+
+struct KeptChanges {
+  std::vector<std::string> done;      ///< one line each, as `ip` would be told
+  std::vector<std::string> warnings;  ///< what this namespace does not allow, with the consequence
+};
+
+/// Adds what `wanted` names and the namespace lacks. To be called before the rules that need it are made. A family that
+/// is disabled is a warning. Throws KernelError for any other refusal, after removing what it had added.
+KeptChanges add_missing(const NamespaceState& wanted);
+
+/// Removes what sluice made and `wanted` does not name. To be called after the rules that needed it are gone. With
+/// `pretend`, only tells. Throws KernelError after trying everything.
+KeptChanges remove_unwanted(const NamespaceState& wanted, bool pretend = false);
+
+}  // namespace sluice::netfilter

@@ -1,0 +1,429 @@
+"""A pod to test in: two network namespaces joined by a veth pair.
+
+    POD    10.9.0.2/24  fd00:9::2/64   default routes lead to WORLD
+    WORLD  10.9.0.1/24  fd00:9::1/64   answers on any address of ANY_ADDRESS
+
+Nothing here touches the namespace the tests were started in, and no packet leaves the two namespaces.
+
+    with Pod() as pod:
+        pod.world.serve("world", 80)
+        pod.sluice("apply")
+        pod.app.ask("198.18.0.10", 80).name   # who answered
+
+Everything is removed again when the `with` ends, when the interpreter exits and on SIGTERM; processes die with the
+process that started them.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import itertools
+import json
+import os
+import pathlib
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+ROOT_UID, APP_UID, PROXY_UID = 0, 2000, 1337
+OUTBOUND_PORT, INBOUND_PORT = 15001, 15006
+TABLE = "table inet sluice"
+
+ANY_ADDRESS = ("198.18.0.0/15", "203.0.113.0/24", "10.96.0.0/12", "2001:db8::/32", "fd00:96::/112")
+
+
+@dataclass(frozen=True)
+class Family:
+    """The addresses of one IP family, so that a test is written once and run for both."""
+
+    name: str
+    world: str
+    pod: str
+    outside: str  # somewhere out there, answered by WORLD
+    other: str  # somewhere else out there, in `other_cidr`
+    other_cidr: str
+    service: str  # the address of a service, as a cluster would hand out
+    passthrough: str  # what a proxy binds to when it calls its own application
+    loopback: str
+
+    def __str__(self):
+        return self.name
+
+
+IPV4 = Family(
+    name="ipv4",
+    world="10.9.0.1",
+    pod="10.9.0.2",
+    outside="198.18.0.10",
+    other="203.0.113.10",
+    other_cidr="203.0.113.0/24",
+    service="10.96.0.10",
+    passthrough="127.0.0.6",
+    loopback="127.0.0.1",
+)
+IPV6 = Family(
+    name="ipv6",
+    world="fd00:9::1",
+    pod="fd00:9::2",
+    outside="2001:db8::10",
+    other="2001:db8:ff::10",
+    other_cidr="2001:db8:ff::/48",
+    service="fd00:96::10",
+    passthrough="::6",
+    loopback="::1",
+)
+FAMILIES = (IPV4, IPV6)
+
+
+def address(host, port):
+    """An address and port as the servers write them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class NoAnswer(Exception):
+    """A connection was refused, reset or timed out; the text says which."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server at the other end said."""
+
+    name: str  # which server
+    local: str  # the address it was reached by
+    peer: str  # the caller as that server saw it
+    original: str  # SO_ORIGINAL_DST; None where conntrack has none
+    via: list  # names of the relays in between, nearest to the server first
+
+
+def wait_until(condition, what, timeout=10):
+    """Polls until `condition()` is true and returns its value."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {timeout} s for {what}")
+        time.sleep(0.005)
+
+
+# ------------------------------------------------------------------------------------------- processes
+
+_libc = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
+
+
+def _become(netns, uid, gid):
+    """Runs in the child, before exec: enters the namespace, then lays down what the user must not have."""
+    with open(f"/run/netns/{netns}") as namespace:
+        if _libc.setns(namespace.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+    # nft is made to crash in one test, and must not litter.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if uid or gid:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    # After the change of user, which would reset it.
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def spawn(argv, netns, uid=ROOT_UID, **options):
+    """Starts a program in a namespace under a user.
+
+    The program file is opened here, as root: it may lie in a directory that the user cannot enter.
+    """
+    binary = os.open(shutil.which(argv[0]) or argv[0], os.O_RDONLY)
+    try:
+        return subprocess.Popen(
+            argv,
+            executable=f"/proc/self/fd/{binary}",
+            pass_fds=(binary,),
+            preexec_fn=lambda: _become(netns, uid, uid),
+            start_new_session=True,
+            cwd="/",
+            **options,
+        )
+    finally:
+        os.close(binary)
+
+
+def run(argv, netns, timeout=30, stdin="", **options):
+    """Runs a program as root in a namespace to its end and returns what it said."""
+    process = spawn(
+        argv, netns, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+    try:
+        out, err = process.communicate(stdin, timeout=timeout)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(argv, process.returncode, out, err)
+
+
+def succeeded(result):
+    if result.returncode:
+        raise AssertionError(
+            f"{' '.join(map(str, result.args))}: exit {result.returncode}\n{result.stdout}{result.stderr}"
+        )
+    return result
+
+
+def sluice_binary():
+    default = HERE.parents[1] / "build" / "dev" / "sluice"
+    return str(pathlib.Path(os.environ.get("SLUICE_BIN") or default).absolute())
+
+
+def envoy_binary():
+    """Envoy's path, or None."""
+    if os.environ.get("ENVOY_BIN"):
+        return os.environ["ENVOY_BIN"]
+    found = sorted(HERE.parents[1].glob("build/venv/lib/python3*/site-packages/envoy/_bin/envoy"))
+    return str(found[-1]) if found else None
+
+
+# ---------------------------------------------------------------------------------------------- agents
+
+
+class Agent:
+    """The near end of an agent.py: calls here happen in its namespace, as its user."""
+
+    def __init__(self, netns, uid):
+        self.uid = uid
+        ours, theirs = socket.socketpair()
+        ours.settimeout(30)
+        with theirs:
+            argv = [sys.executable, "-B", "-s", "-S", str(HERE / "agent.py"), str(uid), str(uid)]
+            self.process = spawn(argv, netns, stdin=theirs, stdout=theirs)
+        self._channel = ours.makefile("rw")
+        ours.close()
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self._channel.close()
+
+    def _request(self, do, **arguments):
+        self._channel.write(json.dumps({"do": do, **arguments}) + "\n")
+        self._channel.flush()
+        reply = json.loads(self._channel.readline() or '{"failure": "the agent died"}')
+        if "error" in reply:
+            raise NoAnswer(reply["error"])
+        if "failure" in reply:
+            raise RuntimeError(reply["failure"])
+        return reply["result"]
+
+    def serve(self, name, *ports, relay=False):
+        """Listens on these ports, on every address. A relay fetches its answer from where the caller wanted to go."""
+        for port in ports:
+            self._request("serve", name=name, port=port, relay=relay)
+
+    def serve_socks(self, name, port):
+        self._request("serve_socks", name=name, port=port)
+
+    def accepted(self):
+        """Every connection its servers took, oldest first: dictionaries with name, original, peer."""
+        return self._request("accepted")
+
+    def ask(self, host, port, source=None):
+        """Connects and returns the Answer; raises NoAnswer."""
+        return Answer(**self._request("ask", host=host, port=port, source=source))
+
+    def name_at(self, host, port):
+        """Who answers there: a server's name, or why nobody did."""
+        try:
+            return self.ask(host, port).name
+        except NoAnswer as reason:
+            return str(reason)
+
+    def fetch(self, host, port, path):
+        """The whole HTTP response to a GET."""
+        return self._request("fetch", host=host, port=port, path=path)
+
+    def hold(self, host, port):
+        """Opens a connection that stays; returns its id and the Answer."""
+        held = self._request("hold", host=host, port=port)
+        return held["id"], Answer(**held["greeting"])
+
+    def echo_on(self, id, text):
+        """Sends a line on a held connection and returns what comes back."""
+        return self._request("echo_on", id=id, text=text)
+
+    @contextlib.contextmanager
+    def stream(self, targets):
+        """Connects about once a millisecond while the block runs; the dictionary given out counts who answered."""
+        counts = {}
+        self._request("start_stream", targets=targets)
+        try:
+            yield counts
+        finally:
+            counts.update(self._request("stop_stream"))
+
+    def generation(self):
+        return self._request("generation")
+
+    def table_dump(self, table):
+        return self._request("table_dump", table=table)
+
+    def add_unreadable_set(self, table, name):
+        self._request("add_unreadable_set", table=table, name=name)
+
+
+# ----------------------------------------------------------------------------------------------- pods
+
+_numbers = itertools.count(1)
+_open_pods = []
+
+
+class Pod:
+    """The two namespaces and everything running in them. Use as a context manager."""
+
+    def __init__(self):
+        prefix = f"sluice-{os.getpid()}-{next(_numbers)}"
+        self.name, self.world_name = f"{prefix}-pod", f"{prefix}-world"
+        self._agents = {}
+        self._stack = contextlib.ExitStack()
+        _open_pods.append(self)
+        try:
+            self.scratch = pathlib.Path(tempfile.mkdtemp(prefix=f"{prefix}-"))
+            self._stack.callback(shutil.rmtree, self.scratch, ignore_errors=True)
+            self.scratch.chmod(0o755)
+            self._make_namespaces()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self._stack.close()
+        if self in _open_pods:
+            _open_pods.remove(self)
+
+    def _make_namespaces(self):
+        for name in (self.name, self.world_name):
+            # First, so that a signal in between finds it. Removing what is not there is no error here.
+            self._stack.callback(subprocess.run, ["ip", "netns", "delete", name], stderr=subprocess.DEVNULL)
+            subprocess.run(["ip", "netns", "add", name], check=True)
+        self.ip(
+            "link set lo up",
+            "link add eth0 type veth peer name eth0 netns " + self.name,
+            # No link-local addresses: they would come and go by themselves while a test compares.
+            "link set eth0 addrgenmode none",
+            f"addr add {IPV4.world}/24 dev eth0",
+            f"addr add {IPV6.world}/64 dev eth0 nodad",
+            "link set eth0 up",
+            *(f"route add local {cidr} dev lo" for cidr in ANY_ADDRESS),
+            netns=self.world_name,
+        )
+        self.ip(
+            "link set lo up",
+            "link set eth0 addrgenmode none",
+            f"addr add {IPV4.pod}/24 dev eth0",
+            f"addr add {IPV6.pod}/64 dev eth0 nodad",
+            "link set eth0 up",
+            f"route add default via {IPV4.world}",
+            f"route add default via {IPV6.world}",
+        )
+        wait_until(self._is_connected, "the veth pair to come up")
+
+    def _is_connected(self):
+        return "LOWER_UP" in run(["ip", "link", "show", "eth0"], self.name).stdout
+
+    def _agent(self, netns, uid):
+        if (netns, uid) not in self._agents:
+            agent = Agent(netns, uid)
+            self._stack.callback(agent.close)
+            self._agents[netns, uid] = agent
+        return self._agents[netns, uid]
+
+    def user(self, uid):
+        """A process of that user in the pod."""
+        return self._agent(self.name, uid)
+
+    @property
+    def app(self):
+        return self.user(APP_UID)
+
+    @property
+    def proxy(self):
+        return self.user(PROXY_UID)
+
+    @property
+    def root(self):
+        return self.user(ROOT_UID)
+
+    @property
+    def world(self):
+        return self._agent(self.world_name, ROOT_UID)
+
+    def start(self, argv, uid, **options):
+        """Starts a program in the pod that is killed with it."""
+        process = spawn(argv, self.name, uid, stdin=subprocess.DEVNULL, **options)
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        return process
+
+    def ip(self, *commands, netns=None):
+        succeeded(run(["ip", "-batch", "-"], netns or self.name, stdin="\n".join(commands) + "\n"))
+
+    def sluice_process(self, *arguments):
+        """Starts sluice in the pod, with an empty environment, and does not wait for it."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return spawn([sluice_binary(), *arguments], self.name, env={}, **pipes)
+
+    def sluice(self, *arguments, check=True, env=None, netns=None):
+        """Runs sluice in the pod, or in `netns`, with no other environment than given; `check` demands success."""
+        result = run([sluice_binary(), *map(str, arguments)], netns or self.name, env=env or {})
+        return succeeded(result) if check else result
+
+    def nft(self, *arguments, stdin="", check=True, netns=None):
+        result = run(["nft", *arguments], netns or self.name, stdin=stdin)
+        return succeeded(result) if check else result
+
+    def ruleset(self, netns=None):
+        """Everything nftables holds in the pod, counters included."""
+        return self.nft("list", "ruleset", netns=netns).stdout
+
+    def listing(self, netns=None):
+        """Our table as nft prints it, without the values of counters."""
+        return self.nft("-s", "list", "table", "inet", "sluice", netns=netns).stdout
+
+    def rules(self, netns=None):
+        """The listing without the note that apply leaves on the table, which says when and by whom."""
+        return re.sub(r'^\tcomment ".*"\n', "", self.listing(netns), flags=re.MULTILINE)
+
+    def generation(self):
+        return self.root.generation()
+
+
+def close_all():
+    while _open_pods:
+        _open_pods[-1].close()
+
+
+def clean_up_on_exit():
+    """Makes every way out but SIGKILL remove the namespaces."""
+    atexit.register(close_all)
+    # As if Ctrl-C had been pressed: it unwinds the `with` blocks, and pytest ends the run.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
