@@ -1,4 +1,5 @@
-#include <ctime>
+#include <chrono>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
@@ -16,14 +17,19 @@ namespace {
 
 constexpr char show_command[] = "nft list table inet sluice";
 
-/// `sluice 0.1.0, applied 2026-11-24T08:00:00Z`: kept in the table's comment, where `status` finds it.
+/// `sluice 0.1.0, applied 2026-11-24T08:00:00Z`: kept in the table's comment, where `status` finds it. Computed without
+/// gmtime, which reads the local time zone's file.
 std::string stamp() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  gmtime_r(&now, &utc);
-  char time[sizeof "2026-11-24T08:00:00Z"];
-  std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return std::string("sluice " SLUICE_VERSION ", applied ") + time;
+  using namespace std::chrono;
+  const auto now = floor<seconds>(system_clock::now());
+  const auto today = floor<days>(now);
+  const year_month_day date(today);
+  const hh_mm_ss time(now - today);
+  char text[sizeof "2026-11-24T08:00:00Z" + 16];
+  std::snprintf(text, sizeof text, "%04d-%02u-%02uT%02d:%02d:%02dZ", int{date.year()}, unsigned{date.month()},
+                unsigned{date.day()}, static_cast<int>(time.hours().count()), static_cast<int>(time.minutes().count()),
+                static_cast<int>(time.seconds().count()));
+  return std::string("sluice " SLUICE_VERSION ", applied ") + text;
 }
 
 const char* outcome_text(netfilter::Outcome outcome) {
@@ -40,18 +46,22 @@ const char* outcome_text(netfilter::Outcome outcome) {
 
 void report(const Settings& settings, netfilter::Outcome outcome) {
   if (settings.format == OutputFormat::json) {
-    const nlohmann::ordered_json json = {
-        {"backend", "nftables"}, {"outcome", outcome_text(outcome)}, {"captured", summary(settings)}, {"show", show_command}};
+    const nlohmann::ordered_json json = {{"backend", "nftables"},
+                                         {"outcome", outcome_text(outcome)},
+                                         {"captured", summary(settings)},
+                                         {"show", show_command}};
     print(json.dump() + "\n");
     return;
   }
-  print("nftables, rules " + std::string(outcome_text(outcome)) + ": " + summary(settings) + "; show them: " + show_command + "\n");
+  print("nftables, rules " + std::string(outcome_text(outcome)) + ": " + summary(settings) +
+        "; show them: " + show_command + "\n");
 }
 
 ExitCode refuse_host_network(const Settings& settings, const Log& log) {
   std::string reason;
   if (settings.allow_host_network || !netfilter::in_host_network(reason)) return ExitCode::done;
-  log.error("this is a node's own network namespace (" + reason + "), where capture would cut the node off; nothing was changed");
+  log.error("this is a node's own network namespace (" + reason +
+            "), where capture would cut the node off; nothing was changed");
   log.hint("run sluice in the pod's namespace (no hostNetwork, or --netns), or insist with --allow-host-network");
   return ExitCode::unsupported;
 }
@@ -59,10 +69,10 @@ ExitCode refuse_host_network(const Settings& settings, const Log& log) {
 }  // namespace
 
 ExitCode apply(const Config& config, const Log& log) {
-  if (!format_is_one_of(*config, {OutputFormat::text, OutputFormat::json}, "text, json", log)) return ExitCode::bad_input;
+  if (!format_is_one_of(*config, {OutputFormat::text, OutputFormat::json}, "text, json", log))
+    return ExitCode::bad_input;
   if (const ExitCode code = check_backend(*config, log); code != ExitCode::done) return code;
-  if (const ExitCode code = stand_in_namespace(*config, log); code != ExitCode::done) return code;
-  if (const ExitCode code = refuse_host_network(*config, log); code != ExitCode::done) return code;
+  if (const ExitCode code = stand_in_namespace(*config, log, refuse_host_network); code != ExitCode::done) return code;
 
   const Ruleset ruleset = compile(config);
   const NamespaceState state = namespace_state(config);

@@ -20,32 +20,35 @@ std::vector<std::string_view> variable_names(const std::vector<std::string>& own
   return names;
 }
 
+void report_unknown_variable(const std::string& name, Problems& problems) {
+  std::vector<std::string> names;
+  for (const OptionSpec& option : options()) names.push_back(environment_name(option));
+  const auto near = nearest(name, variable_names(names));
+  problems.warnings.push_back({name, "is no variable that sluice knows, so it is ignored" +
+                                         (near ? "; did you mean " + std::string(*near) + "?" : "")});
+}
+
 /// Variables of the environment that name options; `config` receives SLUICE_CONFIG.
-void read_environment(const std::vector<std::string>& environment, Request& request, std::optional<std::string>& config) {
-  std::map<std::string, const OptionSpec*, std::less<>> by_variable;
-  for (const OptionSpec& option : options()) by_variable[environment_name(option)] = &option;
-  for (const std::string& entry : environment) {
-    if (std::string_view(entry).substr(0, variable_prefix.size()) != variable_prefix) continue;
+void read_environment(const std::vector<std::string_view>& environment, Request& request,
+                      std::optional<std::string>& config) {
+  for (const std::string_view entry : environment) {
+    if (entry.substr(0, variable_prefix.size()) != variable_prefix) continue;
     const std::size_t equals = std::min(entry.find('='), entry.size());
-    const std::string name = entry.substr(0, equals);
-    const std::string value = equals < entry.size() ? entry.substr(equals + 1) : "";
+    const std::string name(entry.substr(0, equals));
+    const std::string value(entry.substr(std::min(equals + 1, entry.size())));
+    const auto known = std::find_if(options().begin(), options().end(),
+                                    [&](const OptionSpec& option) { return environment_name(option) == name; });
     if (name == config_variable) {
       config = value;
-    } else if (const auto known = by_variable.find(name); known != by_variable.end()) {
-      request.raw[std::string(known->second->name)].push_back({value, {Source::environment, name}});
+    } else if (known != options().end()) {
+      request.raw[std::string(known->name)].push_back({value, {Source::environment, name}});
     } else {
-      std::vector<std::string> names;
-      for (const auto& item : by_variable) names.push_back(item.first);
-      const auto near = nearest(name, variable_names(names));
-      request.problems.warnings.push_back(
-          {name, "is no variable that sluice knows, so it is ignored" + (near ? "; did you mean " + std::string(*near) + "?" : "")});
+      report_unknown_variable(name, request.problems);
     }
   }
 }
 
-std::vector<std::string_view> flag_names(const std::vector<std::string>& owned) {
-  return {owned.begin(), owned.end()};
-}
+std::vector<std::string_view> flag_names(const std::vector<std::string>& owned) { return {owned.begin(), owned.end()}; }
 
 /// `--tproxy-prot` and the like: CLI11 leaves what it does not know.
 void report_unknown(const std::vector<std::string>& left, Problems& problems) {
@@ -63,8 +66,8 @@ void report_unknown(const std::vector<std::string>& left, Problems& problems) {
   }
 }
 
-/// CLI11 takes `--name=` for a missing value and lets `--flag` swallow the command after it. Written out, neither can be
-/// misread.
+/// CLI11 takes `--name=` for a missing value and lets `--flag` swallow the command after it. Written out, neither can
+/// be misread.
 std::vector<std::string> spelled_out(const std::vector<std::string>& arguments, Problems& problems) {
   std::vector<std::string> out;
   for (std::size_t at = 0; at < arguments.size(); ++at) {
@@ -81,7 +84,8 @@ std::vector<std::string> spelled_out(const std::vector<std::string>& arguments, 
       out.push_back(name);
       out.push_back(argument.substr(equals + 1));
     } else if (at + 1 == arguments.size()) {
-      problems.errors.push_back({name, "its value is missing; allowed: " + name + " VALUE, or " + name + "= for an empty list"});
+      problems.errors.push_back(
+          {name, "its value is missing; allowed: " + name + " VALUE, or " + name + "= for an empty list"});
     } else {
       out.push_back(name);
       out.push_back(arguments[++at]);
@@ -107,11 +111,20 @@ Parsed parse(const std::vector<std::string>& arguments, Problems& problems) {
   app.add_flag("-h,--help", parsed.help);
   app.add_flag("--version", parsed.version);
   const auto declare = [&](const std::string& flag, std::vector<std::string>& into) {
-    app.add_option(flag, into)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->expected(1)->allow_extra_args(false);
+    app.add_option(flag, into)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+        ->expected(1)
+        ->allow_extra_args(false);
   };
-  declare("--config", parsed.config);
-  for (const OptionSpec& option : options()) declare("--" + std::string(option.name), parsed.values[option.name]);
   std::vector<std::string> written = spelled_out(arguments, problems);
+  declare("--config", parsed.config);
+  // Only what was given: CLI11 compares every new option with all before it, which would be half of a short run's time.
+  for (const OptionSpec& option : options()) {
+    const std::string flag = "--" + std::string(option.name);
+    const bool given = std::any_of(written.begin(), written.end(),
+                                   [&](const std::string& word) { return word.compare(0, flag.size(), flag) == 0; });
+    if (given) declare(flag, parsed.values[option.name]);
+  }
   std::reverse(written.begin(), written.end());
   try {
     app.parse(written);
@@ -126,11 +139,13 @@ const Command* take_command(std::vector<std::string>& words, Problems& problems)
   const Command* chosen = nullptr;
   std::vector<std::string> left;
   for (const std::string& word : words) {
-    const auto known = std::find_if(commands().begin(), commands().end(), [&](const auto& c) { return c.name == word; });
+    const auto known =
+        std::find_if(commands().begin(), commands().end(), [&](const auto& c) { return c.name == word; });
     if (known == commands().end()) {
       left.push_back(word);
     } else if (chosen != nullptr) {
-      problems.errors.push_back({sluice::quoted(word), "is a second command after " + std::string(chosen->name) + "; allowed: one"});
+      problems.errors.push_back(
+          {sluice::quoted(word), "is a second command after " + std::string(chosen->name) + "; allowed: one"});
     } else {
       chosen = &*known;
     }
@@ -167,7 +182,7 @@ std::string option_help(const OptionSpec& option) {
 
 }  // namespace
 
-Request read_request(const std::vector<std::string>& arguments, const std::vector<std::string>& environment) {
+Request read_request(const std::vector<std::string>& arguments, const std::vector<std::string_view>& environment) {
   Request request;
   Parsed parsed = parse(arguments, request.problems);
   if (parsed.help || parsed.version) {
@@ -213,15 +228,16 @@ std::string help_text() {
   text += "  --version, --help\n";
   text +=
       "\nLists are comma-separated, ports and IDs take ranges, flags may be repeated. Every option is also a variable\n"
-      "(SLUICE_ and the name in capitals: SLUICE_PROXY_PORT) and a key of the --config file. Flag beats variable beats\n"
+      "(SLUICE_ and the name in capitals: SLUICE_PROXY_PORT) and a key of the --config file. Flag beats variable "
+      "beats\n"
       "file beats preset beats default, which is shown in brackets.\n"
       "Exit status: 0 done; 1 refused, nothing changed; 2 bad input; 3 drift; 4 missing privilege or kernel feature.\n";
   return text;
 }
 
 std::string version_text() {
-  return "sluice " SLUICE_VERSION " (commit " SLUICE_COMMIT ", libnftnl " SLUICE_NFTNL_VERSION ", libmnl " SLUICE_MNL_VERSION
-         ")\n";
+  return "sluice " SLUICE_VERSION " (commit " SLUICE_COMMIT ", libnftnl " SLUICE_NFTNL_VERSION
+         ", libmnl " SLUICE_MNL_VERSION ")\n";
 }
 
 }  // namespace sluice::cli

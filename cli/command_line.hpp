@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/commands.hpp"
@@ -13,11 +14,11 @@ struct Request {
   const Command* command = nullptr;  ///< null where only text is wanted
   std::string text;                  ///< for --help and --version
   RawConfig raw;
-  Problems problems;                 ///< of the command line, the environment and the file themselves
+  Problems problems;  ///< of the command line, the environment and the file themselves
 };
 
 /// `environment` is a list of `NAME=value`. Reads the configuration file if one is named. Never throws for bad input.
-Request read_request(const std::vector<std::string>& arguments, const std::vector<std::string>& environment);
+Request read_request(const std::vector<std::string>& arguments, const std::vector<std::string_view>& environment);
 
 std::string help_text();
 std::string version_text();

@@ -12,7 +12,8 @@ constexpr Command table[] = {
 };
 
 const Command& named(std::string_view name) {
-  return *std::find_if(std::begin(table), std::end(table), [&](const Command& command) { return command.name == name; });
+  return *std::find_if(std::begin(table), std::end(table),
+                       [&](const Command& command) { return command.name == name; });
 }
 
 }  // namespace

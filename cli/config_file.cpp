@@ -126,8 +126,9 @@ class FileReader {
     const OptionSpec* option = find_option(item.name);
     if (option == nullptr) {
       const auto near = nearest(item.name, option_names());
-      problems_.errors.push_back({name_ + ":" + std::to_string(line),
-                                  sluice::quoted(item.name) + " is no option" + (near ? "; did you mean " + std::string(*near) + "?" : "")});
+      problems_.errors.push_back(
+          {name_ + ":" + std::to_string(line),
+           sluice::quoted(item.name) + " is no option" + (near ? "; did you mean " + std::string(*near) + "?" : "")});
       return;
     }
     if (seen_.count(item.name) != 0) {
@@ -156,7 +157,8 @@ void read_config_file(const std::string& path, const std::string& said_by, RawCo
   if (path.empty()) why = "an empty path";
   const auto text = why.empty() ? contents_of(path, why) : std::nullopt;
   if (!text) {
-    problems.errors.push_back({said_by, sluice::quoted(path) + " cannot be read (" + why + "); allowed: a readable TOML file"});
+    problems.errors.push_back(
+        {said_by, sluice::quoted(path) + " cannot be read (" + why + "); allowed: a readable TOML file"});
     return;
   }
   read_config_text(*text, path, raw, problems);

@@ -40,14 +40,15 @@ class JsonMessage : public spdlog::custom_flag_formatter {
 
 Log::Log(LogFormat format, LogLevel level)
     // A logger of our own, outside spdlog's registry: its default logger and its locks are not needed here.
-    : logger_(std::make_unique<spdlog::logger>("sluice", std::make_shared<spdlog::sinks::stderr_sink_st>())) {
+    : logger_(std::make_unique<spdlog::logger>("sluice", std::make_shared<spdlog::sinks::stderr_sink_st>())),
+      format_(format) {
   // UTC: the local time zone would be read from a file.
   auto formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
   if (format == LogFormat::json) {
     formatter->add_flag<JsonMessage>('*');
     formatter->set_pattern(R"({"level":"%l","time":"%Y-%m-%dT%H:%M:%S.%eZ","message":%*})");
   } else {
-    formatter->set_pattern("sluice: %l: %v");
+    formatter->set_pattern("sluice: %v");
   }
   logger_->set_formatter(std::move(formatter));
   logger_->set_level(level_of(level));
@@ -55,14 +56,18 @@ Log::Log(LogFormat format, LogLevel level)
 
 Log::~Log() = default;
 
-void Log::error(std::string_view message) const { logger_->error(spdlog::string_view_t(message.data(), message.size())); }
-void Log::hint(std::string_view message) const {
-  const std::string text = "hint: " + std::string(message);
-  error(text);
+void Log::say(LogLevel level, std::string_view word, std::string_view message) const {
+  std::string line(message);
+  const bool worded = format_ == LogFormat::text || word == "hint";
+  if (worded) line = std::string(word) + ": " + line;
+  logger_->log(level_of(level), spdlog::string_view_t(line.data(), line.size()));
 }
-void Log::warning(std::string_view message) const { logger_->warn(spdlog::string_view_t(message.data(), message.size())); }
-void Log::info(std::string_view message) const { logger_->info(spdlog::string_view_t(message.data(), message.size())); }
-void Log::debug(std::string_view message) const { logger_->debug(spdlog::string_view_t(message.data(), message.size())); }
+
+void Log::error(std::string_view message) const { say(LogLevel::error, "error", message); }
+void Log::hint(std::string_view message) const { say(LogLevel::error, "hint", message); }
+void Log::warning(std::string_view message) const { say(LogLevel::warning, "warning", message); }
+void Log::info(std::string_view message) const { say(LogLevel::info, "info", message); }
+void Log::debug(std::string_view message) const { say(LogLevel::debug, "debug", message); }
 
 void Log::problems(const Problems& problems) const {
   for (const Problem& problem : problems.errors) error(to_text(problem));

@@ -28,7 +28,11 @@ class Log {
   void problems(const Problems& problems) const;
 
  private:
+  /// Text lines carry `word` (error, hint, warning, ...); JSON has the level in a field of its own.
+  void say(LogLevel level, std::string_view word, std::string_view message) const;
+
   std::unique_ptr<spdlog::logger> logger_;
+  LogFormat format_;
 };
 
 }  // namespace sluice::cli

@@ -40,7 +40,7 @@ ExitCode run(const sluice::cli::Request& request) {
 
 int main(int argc, char** argv) {
   try {
-    std::vector<std::string> environment;
+    std::vector<std::string_view> environment;
     for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
     return static_cast<int>(run(sluice::cli::read_request({argv + 1, argv + argc}, environment)));
   } catch (const std::system_error& error) {

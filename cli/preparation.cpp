@@ -6,8 +6,12 @@
 
 namespace sluice::cli {
 
-ExitCode stand_in_namespace(const Settings& settings, const Log& log) {
+ExitCode stand_in_namespace(const Settings& settings, const Log& log, ExitCode (*check)(const Settings&, const Log&)) {
   if (!settings.netns.empty()) netfilter::enter_network_namespace(settings.netns);
+  // Before privileges go: without them another process's namespace cannot be looked at.
+  if (check != nullptr) {
+    if (const ExitCode code = check(settings, log); code != ExitCode::done) return code;
+  }
   netfilter::drop_privileges();
   if (netfilter::has_net_admin()) return ExitCode::done;
   log.error("the capability CAP_NET_ADMIN is missing; nothing was changed");
@@ -22,7 +26,8 @@ ExitCode check_backend(const Settings& settings, const Log& log) {
   return ExitCode::unsupported;
 }
 
-bool format_is_one_of(const Settings& settings, std::initializer_list<OutputFormat> known, const char* names, const Log& log) {
+bool format_is_one_of(const Settings& settings, std::initializer_list<OutputFormat> known, const char* names,
+                      const Log& log) {
   if (!settings.format || std::find(known.begin(), known.end(), *settings.format) != known.end()) return true;
   log.error(std::string("--format: not a format of this command; allowed: ") + names);
   return false;

@@ -7,14 +7,16 @@
 
 namespace sluice::cli {
 
-/// Enters --netns, drops every privilege but CAP_NET_ADMIN, and checks that one is there. Anything but `done` has been
-/// explained to the user. Throws KernelError.
-ExitCode stand_in_namespace(const Settings& settings, const Log& log);
+/// Enters --netns, asks `check` whether that is the right place, drops every privilege but CAP_NET_ADMIN, and sees that
+/// one is there. Anything but `done` has been explained to the user. Throws KernelError.
+ExitCode stand_in_namespace(const Settings& settings, const Log& log,
+                            ExitCode (*check)(const Settings&, const Log&) = nullptr);
 
 /// Explains that the iptables backend was asked for; `done` where nftables is meant.
 ExitCode check_backend(const Settings& settings, const Log& log);
 
 /// The formats that a command knows; explains and returns false for another.
-bool format_is_one_of(const Settings& settings, std::initializer_list<OutputFormat> known, const char* names, const Log& log);
+bool format_is_one_of(const Settings& settings, std::initializer_list<OutputFormat> known, const char* names,
+                      const Log& log);
 
 }  // namespace sluice::cli

@@ -12,16 +12,30 @@ using Json = nlohmann::ordered_json;
 Json action_json(const Action& action) {
   return std::visit(
       Overloaded{
-          [](const Pass&) -> Json { return {{"verdict", "pass"}}; },
-          [](const Redirect& a) -> Json { return {{"verdict", "redirect"}, {"port", a.port.number()}}; },
-          [](const Tproxy& a) -> Json { return {{"verdict", "tproxy"}, {"port", a.port.number()}, {"mark", a.mark}}; },
+          [](const Pass&) -> Json {
+            return {{"verdict", "pass"}};
+          },
+          [](const Redirect& a) -> Json {
+            return {{"verdict", "redirect"}, {"port", a.port.number()}};
+          },
+          [](const Tproxy& a) -> Json {
+            return {{"verdict", "tproxy"}, {"port", a.port.number()}, {"mark", a.mark}};
+          },
           [](const Reject& a) -> Json {
             return {{"verdict", a.with == RejectWith::tcp_reset ? "reject-tcp-reset" : "reject-port-unreachable"}};
           },
-          [](const Drop&) -> Json { return {{"verdict", "drop"}}; },
-          [](const SetZone& a) -> Json { return {{"verdict", "set-zone"}, {"zone", a.zone}}; },
-          [](const SetConnectionMark& a) -> Json { return {{"verdict", "set-connection-mark"}, {"mark", a.mark}}; },
-          [](const SetPacketMark& a) -> Json { return {{"verdict", "set-packet-mark"}, {"mark", a.mark}}; },
+          [](const Drop&) -> Json {
+            return {{"verdict", "drop"}};
+          },
+          [](const SetZone& a) -> Json {
+            return {{"verdict", "set-zone"}, {"zone", a.zone}};
+          },
+          [](const SetConnectionMark& a) -> Json {
+            return {{"verdict", "set-connection-mark"}, {"mark", a.mark}};
+          },
+          [](const SetPacketMark& a) -> Json {
+            return {{"verdict", "set-packet-mark"}, {"mark", a.mark}};
+          },
       },
       action);
 }
@@ -52,7 +66,8 @@ std::string to_json_text(const Ruleset& ruleset, const NamespaceState& state) {
                {"sets", Json::array()},
                {"chains", Json::array()}};
   for (const Set& set : ruleset.sets) {
-    json["sets"].push_back({{"name", set.name}, {"type", set_type(set.elements)}, {"elements", element_texts(set.elements)}});
+    json["sets"].push_back(
+        {{"name", set.name}, {"type", set_type(set.elements)}, {"elements", element_texts(set.elements)}});
   }
   for (const Chain& chain : ruleset.chains) json["chains"].push_back(chain_json(chain));
   return json.dump(2) + "\n";

@@ -4,10 +4,11 @@
 //     "namespace": ["ip -6 address add ::6/128 dev lo", ...],     what must exist besides rules
 //     "sets": [ {"name", "type", "elements": ["80", "8000-8100"]} ],
 //     "chains": [ {"name", "type", "hook", "priority",
-//                  "rules": [ {"rule", "matches": ["tcp dport 80", ...], "verdict", "port"?, "mark"?, "zone"?, "text"} ]} ] }
+//                  "rules": [ {"rule", "matches": ["tcp dport 80", ...], "verdict", "port"?, "mark"?, "zone"?, "text"}
+//                  ]} ] }
 //
-// "verdict" is pass, redirect, tproxy, reject-tcp-reset, reject-port-unreachable, drop, set-zone, set-connection-mark or
-// set-packet-mark; "text" is the rule in nft's language.
+// "verdict" is pass, redirect, tproxy, reject-tcp-reset, reject-port-unreachable, drop, set-zone, set-connection-mark
+// or set-packet-mark; "text" is the rule in nft's language.
 #pragma once
 
 #include <string>

@@ -7,7 +7,9 @@
 namespace sluice::cli {
 namespace {
 
-std::string to_port(const char* what, Port port) { return std::string(what) + " to port " + std::to_string(port.number()); }
+std::string to_port(const char* what, Port port) {
+  return std::string(what) + " to port " + std::to_string(port.number());
+}
 
 std::string families(FamilyMode mode) {
   switch (mode) {
@@ -27,7 +29,8 @@ std::string summary(const Settings& s) {
   std::vector<std::string> parts;
   if (!s.outbound_cidrs.empty() || !s.outbound_ports.empty()) parts.push_back(to_port("outbound TCP", s.proxy_port));
   if (s.inbound_mode != InboundMode::off && !s.inbound_ports.empty()) {
-    parts.push_back(to_port("inbound TCP", s.inbound_port) + (s.inbound_mode == InboundMode::tproxy ? " (TPROXY)" : ""));
+    parts.push_back(to_port("inbound TCP", s.inbound_port) +
+                    (s.inbound_mode == InboundMode::tproxy ? " (TPROXY)" : ""));
   }
   if (s.dns != DnsMode::off) parts.push_back(to_port("DNS", s.dns_port));
   if (parts.empty()) return "nothing is captured";

@@ -30,7 +30,8 @@ std::string described(const std::string& step, const std::string& kernel_text) {
 KernelError::KernelError(int error, const std::string& step, const std::string& kernel_text, std::string remedy)
     : KernelError(kind_of(error), error, step, kernel_text, std::move(remedy)) {}
 
-KernelError::KernelError(Kind kind, int error, const std::string& step, const std::string& kernel_text, std::string remedy)
+KernelError::KernelError(Kind kind, int error, const std::string& step, const std::string& kernel_text,
+                         std::string remedy)
     : std::system_error(error, std::generic_category(), described(step, kernel_text)),
       kind_(kind),
       remedy_(std::move(remedy)) {}

@@ -15,7 +15,8 @@ class KernelError : public std::system_error {
     missing_feature,    ///< exit status 4: this kernel cannot do it
   };
 
-  /// `error` is a positive errno; `kernel_text` is the extended ACK's message, possibly empty; `remedy` says what to do.
+  /// `error` is a positive errno; `kernel_text` is the extended ACK's message, possibly empty; `remedy` says what to
+  /// do.
   KernelError(int error, const std::string& step, const std::string& kernel_text = {}, std::string remedy = {});
   /// The same where the errno alone does not tell the kind: nf_tables answers ENOENT for an expression it lacks.
   KernelError(Kind kind, int error, const std::string& step, const std::string& kernel_text, std::string remedy);

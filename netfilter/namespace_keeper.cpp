@@ -174,7 +174,8 @@ class Keeper {
 
   std::optional<Refusal> send(Message& message, bool add) {
     NetlinkSocket::Status status{};
-    auto refusal = socket_.request(message, NetlinkSocket::Answer::acknowledgement, [](const nlmsghdr&) {}, status);
+    auto refusal = socket_.request(
+        message, NetlinkSocket::Answer::acknowledgement, [](const nlmsghdr&) {}, status);
     if (!refusal) return refusal;
     const bool as_wanted = add ? refusal->error == EEXIST
                                : refusal->error == ENOENT || refusal->error == ESRCH || refusal->error == EADDRNOTAVAIL;
@@ -190,12 +191,13 @@ class Keeper {
       header->rtgen_family = number_of(family);
       std::vector<std::vector<std::byte>> replies;
       NetlinkSocket::Status status{};
-      const auto refusal = socket_.request(message, NetlinkSocket::Answer::dump,
-                                           [&](const nlmsghdr& reply) {
-                                             const auto* first = reinterpret_cast<const std::byte*>(&reply);
-                                             replies.emplace_back(first, first + reply.nlmsg_len);
-                                           },
-                                           status);
+      const auto refusal = socket_.request(
+          message, NetlinkSocket::Answer::dump,
+          [&](const nlmsghdr& reply) {
+            const auto* first = reinterpret_cast<const std::byte*>(&reply);
+            replies.emplace_back(first, first + reply.nlmsg_len);
+          },
+          status);
       // A kernel without the family has nothing of it.
       if (refusal && (refusal->error == EOPNOTSUPP || refusal->error == EAFNOSUPPORT)) return;
       if (refusal) throw KernelError(refusal->error, "read addresses and routes", refusal->text);
@@ -294,7 +296,8 @@ bool wants(const NamespaceState& wanted, const Address& item) {
 
 bool wants(const NamespaceState& wanted, Family family, std::uint32_t table) {
   return wanted.tproxy && wanted.tproxy->table == table &&
-         std::find(wanted.tproxy->families.begin(), wanted.tproxy->families.end(), family) != wanted.tproxy->families.end();
+         std::find(wanted.tproxy->families.begin(), wanted.tproxy->families.end(), family) !=
+             wanted.tproxy->families.end();
 }
 
 bool wants(const NamespaceState& wanted, const LocalRoute& item) { return wants(wanted, item.family, item.table); }

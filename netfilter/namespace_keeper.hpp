@@ -1,6 +1,6 @@
 // Makes and removes what the rules need of the network namespace, over rtnetlink. Everything made carries a protocol
-// number of our own (IFA_PROTO, rtm_protocol, FRA_PROTOCOL), so that it is found again without a file and without flags,
-// and what others made is never taken for ours.
+// number of our own (IFA_PROTO, rtm_protocol, FRA_PROTOCOL), so that it is found again without a file and without
+// flags, and what others made is never taken for ours.
 #pragma once
 
 #include <string>

@@ -65,7 +65,7 @@ std::optional<ino_t> inode_of(const char* path) {
 
 /// An interface that only a node of a cluster has, not a pod. docker0 is no sign: pods that run Docker have it too.
 std::optional<std::string> node_interface() {
-  constexpr std::string_view names[] = {"cni0",       "cbr0",       "cilium_host", "cilium_net",   "kube-ipvs0",
+  constexpr std::string_view names[] = {"cni0",        "cbr0",       "cilium_host", "cilium_net",   "kube-ipvs0",
                                         "kube-bridge", "antrea-gw0", "ovn-k8s-mp0", "nodelocaldns", "vxlan.calico"};
   constexpr std::string_view prefixes[] = {"cali", "flannel."};
   struct Free {
@@ -110,11 +110,13 @@ void enter_network_namespace(const std::string& name) {
   const Descriptor descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   const std::string step = "enter the network namespace " + quoted(name) + " (" + path + ")";
   if (descriptor.number() < 0) {
-    throw KernelError(errno, step, {}, "--netns takes a path, a name that `ip netns list` shows, or the PID of a live process");
+    throw KernelError(errno, step, {},
+                      "--netns takes a path, a name that `ip netns list` shows, or the PID of a live process");
   }
   if (setns(descriptor.number(), CLONE_NEWNET) == 0) return;
   const int error = errno;
-  const std::string remedy = error == EPERM    ? "entering another namespace needs CAP_SYS_ADMIN; it is dropped right afterwards"
+  const std::string remedy = error == EPERM
+                                 ? "entering another namespace needs CAP_SYS_ADMIN; it is dropped right afterwards"
                              : error == EINVAL ? "that file is not a network namespace"
                                                : "";
   throw KernelError(error, step, {}, remedy);

@@ -5,8 +5,8 @@
 
 namespace sluice::netfilter {
 
-/// Moves the calling thread into the network namespace named by a path (`/proc/123/ns/net`), a name (as `ip netns` keeps
-/// them under /run/netns) or a PID. Throws KernelError: no such namespace, or CAP_SYS_ADMIN is missing.
+/// Moves the calling thread into the network namespace named by a path (`/proc/123/ns/net`), a name (as `ip netns`
+/// keeps them under /run/netns) or a PID. Throws KernelError: no such namespace, or CAP_SYS_ADMIN is missing.
 void enter_network_namespace(const std::string& name);
 
 /// Whether the thread stands in the initial network namespace of the machine, a node's own; with why it seems so in

@@ -15,11 +15,14 @@ namespace {
 constexpr std::size_t inbox_size = 64 * 1024;
 constexpr int interrupted_limit = 1000;
 
-constexpr std::size_t aligned(std::size_t length) { return (length + NLMSG_ALIGNTO - 1) & ~(std::size_t{NLMSG_ALIGNTO} - 1); }
+constexpr std::size_t aligned(std::size_t length) {
+  return (length + NLMSG_ALIGNTO - 1) & ~(std::size_t{NLMSG_ALIGNTO} - 1);
+}
 
 }  // namespace
 
-NetlinkSocket::NetlinkSocket(int bus) : socket_(mnl_socket_open2(bus, SOCK_CLOEXEC)), inbox_(inbox_size) {
+NetlinkSocket::NetlinkSocket(int bus)
+    : socket_(mnl_socket_open2(bus, SOCK_CLOEXEC)), inbox_(std::make_unique_for_overwrite<std::byte[]>(inbox_size)) {
   if (!socket_) {
     throw KernelError(errno, "open a netlink socket", {}, "the kernel must be built with CONFIG_NETFILTER_NETLINK");
   }
@@ -56,8 +59,8 @@ void NetlinkSocket::send(std::span<const std::byte> datagram) {
 NetlinkSocket::Read NetlinkSocket::receive(bool wait) {
   const int descriptor = mnl_socket_get_fd(socket_.get());
   for (int attempt = 0;; ++attempt) {
-    const ssize_t length = recv(descriptor, inbox_.data(), inbox_.size(), MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT));
-    if (length >= 0 && static_cast<std::size_t>(length) <= inbox_.size()) {
+    const ssize_t length = recv(descriptor, inbox_.get(), inbox_size, MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT));
+    if (length >= 0 && static_cast<std::size_t>(length) <= inbox_size) {
       inbox_length_ = static_cast<std::size_t>(length);
       return Read::data;
     }

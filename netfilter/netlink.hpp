@@ -40,25 +40,26 @@ class Message {
 
 class NetlinkSocket {
  public:
-  /// `bus` is NETLINK_NETFILTER or NETLINK_ROUTE. Asks for extended ACKs that do not echo the request. Throws KernelError.
+  /// `bus` is NETLINK_NETFILTER or NETLINK_ROUTE. Asks for extended ACKs that do not echo the request. Throws
+  /// KernelError.
   explicit NetlinkSocket(int bus);
 
   /// Sends one datagram, widening the send buffer to fit. Interrupted calls are repeated. Throws KernelError.
   void send(std::span<const std::byte> datagram);
 
   enum class Read { data, nothing, overrun };
-  /// Receives one datagram into `inbox()`. With `wait` false, returns `nothing` at once where none is queued: the kernel
-  /// answers during the call of send(), so an answer that is not there was lost. `overrun` is ENOBUFS: answers were
-  /// lost. Throws KernelError for everything else.
+  /// Receives one datagram into `inbox()`. With `wait` false, returns `nothing` at once where none is queued: the
+  /// kernel answers during the call of send(), so an answer that is not there was lost. `overrun` is ENOBUFS: answers
+  /// were lost. Throws KernelError for everything else.
   Read receive(bool wait);
-  [[nodiscard]] std::span<const std::byte> inbox() const { return {inbox_.data(), inbox_length_}; }
+  [[nodiscard]] std::span<const std::byte> inbox() const { return {inbox_.get(), inbox_length_}; }
 
   enum class Answer { one, dump, acknowledgement };
   enum class Status { complete, inconsistent };  ///< inconsistent: NLM_F_DUMP_INTR or ENOBUFS, read again
   /// Sends a request and hands every answering message to `on_message`. A refusal of the request is returned.
   /// Throws KernelError where the socket itself fails.
-  std::optional<Refusal> request(Message& message, Answer answer, const std::function<void(const nlmsghdr&)>& on_message,
-                                 Status& status);
+  std::optional<Refusal> request(Message& message, Answer answer,
+                                 const std::function<void(const nlmsghdr&)>& on_message, Status& status);
 
   std::uint32_t next_sequence() { return ++sequence_; }
 
@@ -67,7 +68,7 @@ class NetlinkSocket {
     void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
   };
   std::unique_ptr<mnl_socket, Close> socket_;
-  std::vector<std::byte> inbox_;
+  std::unique_ptr<std::byte[]> inbox_;  // not zeroed: touching fresh pages is most of a short run's cost
   std::size_t inbox_length_ = 0;
   std::size_t send_room_ = 0;
   std::uint32_t sequence_ = 0;
@@ -76,8 +77,8 @@ class NetlinkSocket {
 /// The refusal or acknowledgement (error 0) in an NLMSG_ERROR message. nlmsgerr.error is a negative errno.
 Refusal refusal_in(const nlmsghdr& message);
 
-/// Calls `visit` for each well-formed attribute after the first `offset` bytes of the payload; stops at the first that is
-/// not.
+/// Calls `visit` for each well-formed attribute after the first `offset` bytes of the payload; stops at the first that
+/// is not.
 void for_each_attribute(const nlmsghdr& message, std::size_t offset, const std::function<void(const nlattr&)>& visit);
 void for_each_attribute(std::span<const std::byte> payload, const std::function<void(const nlattr&)>& visit);
 std::span<const std::byte> payload_of(const nlattr& attribute);

@@ -55,9 +55,10 @@ std::optional<ChainType> type_from(const std::string& name) {
 
 /// User data of one attribute: type, length, value, as libnftnl's udata.c lays them out.
 Bytes user_data(std::uint8_t type, const void* value, std::size_t length) {
-  Bytes data = {type, static_cast<std::uint8_t>(length)};
-  const auto* first = static_cast<const std::uint8_t*>(value);
-  data.insert(data.end(), first, first + length);
+  Bytes data(2 + length);
+  data[0] = type;
+  data[1] = static_cast<std::uint8_t>(length);
+  std::memcpy(data.data() + 2, value, length);
   return data;
 }
 
@@ -78,18 +79,19 @@ std::string comment_from(const void* data, std::uint32_t length) {
 }
 
 std::string missing_for(const Chain& chain) {
-  return chain.type == ChainType::nat ? "NAT in nf_tables for family inet (nft_chain_nat, Linux 5.2)" : "nf_tables for family inet";
+  return chain.type == ChainType::nat ? "NAT in nf_tables for family inet (nft_chain_nat, Linux 5.2)"
+                                      : "nf_tables for family inet";
 }
 
 std::string missing_for(const Rule& rule) {
-  std::string action = std::visit(Overloaded{[](const Redirect&) { return "nft_redir"; },
-                                             [](const Tproxy&) { return "nft_tproxy"; },
-                                             [](const Reject&) { return "nft_reject_inet"; },
-                                             [](const SetZone&) { return "nft_ct with conntrack zones"; },
-                                             [](const auto&) { return ""; }},
-                                  rule.action);
+  std::string action = std::visit(
+      Overloaded{[](const Redirect&) { return "nft_redir"; }, [](const Tproxy&) { return "nft_tproxy"; },
+                 [](const Reject&) { return "nft_reject_inet"; },
+                 [](const SetZone&) { return "nft_ct with conntrack zones"; }, [](const auto&) { return ""; }},
+      rule.action);
   for (const Match& match : rule.matches) {
-    if (std::holds_alternative<DestinationLocal>(match)) action += std::string(action.empty() ? "" : " or ") + "nft_fib_inet";
+    if (std::holds_alternative<DestinationLocal>(match))
+      action += std::string(action.empty() ? "" : " or ") + "nft_fib_inet";
     if (std::holds_alternative<ConntrackStateIs>(match)) action += std::string(action.empty() ? "" : " or ") + "nft_ct";
   }
   return action.empty() ? "an nf_tables expression of this rule" : action;
@@ -103,7 +105,8 @@ class NftablesBackend::Impl {
 
   std::uint32_t generation() {
     std::optional<std::uint32_t> found;
-    ask(NFT_MSG_GETGEN, AF_UNSPEC, NetlinkSocket::Answer::one, "read the ruleset generation", [](nlmsghdr*) {},
+    ask(
+        NFT_MSG_GETGEN, AF_UNSPEC, NetlinkSocket::Answer::one, "read the ruleset generation", [](nlmsghdr*) {},
         [&](const nlmsghdr& reply) {
           for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
             if (mnl_attr_get_type(&attribute) == NFTA_GEN_ID) found = ntohl(mnl_attr_get_u32(&attribute));
@@ -179,7 +182,8 @@ class NftablesBackend::Impl {
       const Bytes data = comment_data(comment);
       nftnl_table_set_data(table.get(), NFTNL_TABLE_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
     }
-    batch.add(NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, "add table inet sluice", "nf_tables for family inet (Linux 3.14)",
+    batch.add(NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, "add table inet sluice",
+              "nf_tables for family inet (Linux 3.14)",
               [&](nlmsghdr* message) { nftnl_table_nlmsg_build_payload(message, table.get()); });
   }
 
@@ -244,12 +248,14 @@ class NftablesBackend::Impl {
     if (differences.empty()) return true;
     if (at != committed) return false;
     const Difference& first = differences.front();
-    throw KernelError(EPROTO, "read back the rules: " + first.kind + " in " + first.chain + " [" + first.rule + "]: expected " +
-                                  first.expected + ", found " + first.found,
+    throw KernelError(EPROTO,
+                      "read back the rules: " + first.kind + " in " + first.chain + " [" + first.rule + "]: expected " +
+                          first.expected + ", found " + first.found,
                       {}, "the new rules are in place, but not as they should be; please report this");
   }
 
-  static void wait_or_give_up(unsigned attempt, std::chrono::steady_clock::time_point deadline, const std::string& step) {
+  static void wait_or_give_up(unsigned attempt, std::chrono::steady_clock::time_point deadline,
+                              const std::string& step) {
     if (attempt > 0 && std::chrono::steady_clock::now() >= deadline) {
       throw KernelError(EAGAIN, step, "the ruleset of this namespace keeps changing",
                         "another program writes nftables rules here all the time; stop it, or raise --lock-timeout");
@@ -271,7 +277,13 @@ class NftablesBackend::Impl {
     generic->res_id = 0;
     fill(message.header());
     NetlinkSocket::Status status{};
-    const auto refusal = socket_.request(message, answer, on_message, status);
+    const auto refusal = socket_.request(
+        message, answer,
+        [&](const nlmsghdr& reply) {
+          note_generation(reply);
+          on_message(reply);
+        },
+        status);
     if (status == NetlinkSocket::Status::inconsistent) consistent_ = false;
     if (!refusal) return true;
     if (refusal->error == ENOENT) return false;
@@ -280,6 +292,15 @@ class NftablesBackend::Impl {
       return true;
     }
     throw_refusal(*refusal, step);
+  }
+
+  /// Every answer carries the low 16 bits of the generation it was read in (nf_tables_api.c: nft_base_seq).
+  void note_generation(const nlmsghdr& reply) {
+    if (mnl_nlmsg_get_payload_len(&reply) < sizeof(nfgenmsg)) return;
+    const std::uint16_t now = ntohs(static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(&reply))->res_id);
+    if (answered_ && now != answered_at_) consistent_ = false;
+    answered_ = true;
+    answered_at_ = now;
   }
 
   [[noreturn]] static void throw_refusal(const Refusal& refusal, const std::string& step) {
@@ -297,39 +318,41 @@ class NftablesBackend::Impl {
   std::optional<Observed> observe(std::uint32_t& at) {
     for (int attempt = 0; attempt < read_limit; ++attempt) {
       consistent_ = true;
+      answered_ = false;
       at = generation();
       Observed observed;
       const bool there = read_table(observed);
       if (there) {
-        const Ruleset readable = read_sets(observed);
         read_chains(observed);
+        const Ruleset readable = observed.other_objects > 0 ? read_sets(observed) : Ruleset{};
         read_rules(observed, readable);
-        if (generation() != at) consistent_ = false;
       }
-      if (!consistent_) continue;
+      if (!consistent_ || static_cast<std::uint16_t>(at) != answered_at_) continue;
       return there ? std::optional<Observed>(std::move(observed)) : std::nullopt;
     }
     throw KernelError(EAGAIN, "read table inet sluice", "the ruleset of this namespace keeps changing");
   }
 
   bool read_table(Observed& observed) {
-    return ask(NFT_MSG_GETTABLE, NFPROTO_INET, NetlinkSocket::Answer::one, "read table inet sluice",
-               [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_TABLE_NAME, table_name.c_str()); },
-               [&](const nlmsghdr& reply) {
-                 const auto table = owned<TableHandle>(nftnl_table_alloc());
-                 if (nftnl_table_nlmsg_parse(&reply, table.get()) < 0) return;
-                 observed.dormant = (nftnl_table_get_u32(table.get(), NFTNL_TABLE_FLAGS) & NFT_TABLE_F_DORMANT) != 0;
-                 observed.other_objects = nftnl_table_get_u32(table.get(), NFTNL_TABLE_USE);
-                 std::uint32_t length = 0;
-                 const void* data = nftnl_table_get_data(table.get(), NFTNL_TABLE_USERDATA, &length);
-                 if (data != nullptr) observed.comment = comment_from(data, length);
-               });
+    return ask(
+        NFT_MSG_GETTABLE, NFPROTO_INET, NetlinkSocket::Answer::one, "read table inet sluice",
+        [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_TABLE_NAME, table_name.c_str()); },
+        [&](const nlmsghdr& reply) {
+          const auto table = owned<TableHandle>(nftnl_table_alloc());
+          if (nftnl_table_nlmsg_parse(&reply, table.get()) < 0) return;
+          observed.dormant = (nftnl_table_get_u32(table.get(), NFTNL_TABLE_FLAGS) & NFT_TABLE_F_DORMANT) != 0;
+          observed.other_objects = nftnl_table_get_u32(table.get(), NFTNL_TABLE_USE);
+          std::uint32_t length = 0;
+          const void* data = nftnl_table_get_data(table.get(), NFTNL_TABLE_USERDATA, &length);
+          if (data != nullptr) observed.comment = comment_from(data, length);
+        });
   }
 
   /// Fills in the sets and returns those that could be read, for decoding the rules that refer to them.
   Ruleset read_sets(Observed& observed) {
     std::vector<std::pair<std::string, std::optional<SetShape>>> found;
-    ask(NFT_MSG_GETSET, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the sets",
+    ask(
+        NFT_MSG_GETSET, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the sets",
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_SET_TABLE, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
           const auto set = owned<SetHandle>(nftnl_set_alloc());
@@ -353,13 +376,15 @@ class NftablesBackend::Impl {
         observed.sets.push_back({name, Opaque{"a set of a kind that sluice never makes"}});
       }
     }
+    observed.other_objects -= std::min(observed.other_objects, observed.sets.size());
     return readable;
   }
 
   std::optional<SetElements> read_elements(const std::string& name, const SetShape& shape) {
     std::vector<WireElement> elements;
     bool ours = true;
-    ask(NFT_MSG_GETSETELEM, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the elements of set " + name,
+    ask(
+        NFT_MSG_GETSETELEM, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the elements of set " + name,
         [&](nlmsghdr* message) {
           mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, table_name.c_str());
           mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, name.c_str());
@@ -373,19 +398,21 @@ class NftablesBackend::Impl {
   }
 
   void read_chains(Observed& observed) {
-    ask(NFT_MSG_GETCHAIN, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the chains",
+    ask(
+        NFT_MSG_GETCHAIN, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the chains",
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_CHAIN_TABLE, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
           // The kernel lists the chains of every inet table; those of others are not looked into.
           bool ours = false;
           for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
-            ours = ours || (mnl_attr_get_type(&attribute) == NFTA_CHAIN_TABLE && table_name == mnl_attr_get_str(&attribute));
+            ours = ours ||
+                   (mnl_attr_get_type(&attribute) == NFTA_CHAIN_TABLE && table_name == mnl_attr_get_str(&attribute));
           });
           if (!ours) return;
           const auto chain = owned<ChainHandle>(nftnl_chain_alloc());
           if (nftnl_chain_nlmsg_parse(&reply, chain.get()) >= 0) observed.chains.push_back(chain_from(chain.get()));
         });
-    observed.other_objects -= std::min(observed.other_objects, observed.sets.size() + observed.chains.size());
+    observed.other_objects -= std::min(observed.other_objects, observed.chains.size());
   }
 
   static ObservedChain chain_from(const nftnl_chain* chain) {
@@ -395,12 +422,14 @@ class NftablesBackend::Impl {
     observed.accepts_by_default = nftnl_chain_get_u32(chain, NFTNL_CHAIN_POLICY) == NF_ACCEPT;
     const auto hook = hook_from(nftnl_chain_get_u32(chain, NFTNL_CHAIN_HOOKNUM));
     const auto type = type_from(nftnl_chain_get_str(chain, NFTNL_CHAIN_TYPE));
-    if (hook && type) observed.base = Chain{observed.name, *type, *hook, nftnl_chain_get_s32(chain, NFTNL_CHAIN_PRIO), {}};
+    if (hook && type)
+      observed.base = Chain{observed.name, *type, *hook, nftnl_chain_get_s32(chain, NFTNL_CHAIN_PRIO), {}};
     return observed;
   }
 
   void read_rules(Observed& observed, const Ruleset& sets) {
-    ask(NFT_MSG_GETRULE, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the rules",
+    ask(
+        NFT_MSG_GETRULE, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the rules",
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_RULE_TABLE, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
           std::string table;
@@ -443,13 +472,18 @@ class NftablesBackend::Impl {
 
   NetlinkSocket socket_;
   std::chrono::milliseconds patience_;
+  // Of the reading under way:
   bool consistent_ = true;
+  bool answered_ = false;
+  std::uint16_t answered_at_ = 0;
 };
 
 NftablesBackend::NftablesBackend(std::chrono::milliseconds patience) : impl_(std::make_unique<Impl>(patience)) {}
 NftablesBackend::~NftablesBackend() = default;
 std::optional<Observed> NftablesBackend::observe() { return impl_->observe(); }
-Outcome NftablesBackend::apply(const Ruleset& ruleset, const std::string& comment) { return impl_->apply(ruleset, comment); }
+Outcome NftablesBackend::apply(const Ruleset& ruleset, const std::string& comment) {
+  return impl_->apply(ruleset, comment);
+}
 bool NftablesBackend::remove() { return impl_->remove(); }
 std::uint32_t NftablesBackend::generation() { return impl_->generation(); }
 

@@ -26,8 +26,8 @@ class NftablesBackend {
   std::optional<Observed> observe();
 
   /// Makes the kernel's rules equal `ruleset`: no transaction where they already are, else exactly one; afterwards
-  /// reads back and compares. `comment` (at most 127 bytes) becomes the table's. Throws KernelError, and then the rules are
-  /// either those of before or, where the message says so, the new ones.
+  /// reads back and compares. `comment` (at most 127 bytes) becomes the table's. Throws KernelError, and then the rules
+  /// are either those of before or, where the message says so, the new ones.
   Outcome apply(const Ruleset& ruleset, const std::string& comment);
 
   /// Removes the table in one transaction; false where there was none. Throws KernelError.

@@ -9,7 +9,9 @@ namespace {
 
 constexpr std::uint64_t all_ones = ~std::uint64_t{0};
 
-Ipv4 mask_bits(Ipv4, unsigned prefix) { return {prefix == 0 ? 0 : static_cast<std::uint32_t>(all_ones << (32 - prefix))}; }
+Ipv4 mask_bits(Ipv4, unsigned prefix) {
+  return {prefix == 0 ? 0 : static_cast<std::uint32_t>(all_ones << (32 - prefix))};
+}
 
 Ipv6 mask_bits(Ipv6, unsigned prefix) {
   if (prefix == 0) return {0, 0};
@@ -147,8 +149,9 @@ Range<Address> every_address() {
 }
 
 template <typename Address>
-std::string to_text(const Range<Address>& range)
-  requires requires { Address::family; }
+std::string to_text(const Range<Address>& range) requires requires {
+  Address::family;
+}
 {
   if (range.single()) return to_text(range.first);
   if (const auto cidr = cidr_of(range)) return to_text(cidr->network) + "/" + std::to_string(cidr->prefix);
@@ -171,7 +174,9 @@ bool AddressRanges::contains(const IpAddress& address) const {
   return v6.contains(std::get<Ipv6>(address));
 }
 
-AddressRanges AddressRanges::everything() { return {Ranges<Ipv4>{every_address<Ipv4>()}, Ranges<Ipv6>{every_address<Ipv6>()}}; }
+AddressRanges AddressRanges::everything() {
+  return {Ranges<Ipv4>{every_address<Ipv4>()}, Ranges<Ipv6>{every_address<Ipv6>()}};
+}
 
 std::optional<ParsedCidr> parse_cidr(std::string_view text) {
   const std::size_t slash = text.find('/');

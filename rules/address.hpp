@@ -82,8 +82,9 @@ Range<Address> every_address();
 
 /// `10.0.0.0/8`, a lone address without its /32, or `10.0.0.1-10.0.0.7` where no network fits: the way nft lists it.
 template <typename Address>
-std::string to_text(const Range<Address>& range)
-  requires requires { Address::family; };
+std::string to_text(const Range<Address>& range) requires requires {
+  Address::family;
+};
 
 /// What a list of networks of both families comes to.
 struct AddressRanges {

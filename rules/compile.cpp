@@ -155,8 +155,7 @@ class Compiler {
     add("loopback", {in(loopback_interface)}, Pass{});
     interfaces("exclude-interface", Direction::in, "exclude_interfaces", s.exclude_interfaces);
     interfaces("virtual-interface", Direction::in, "virtual_interfaces", s.virtual_interfaces);
-    add("proxy-port",
-        {tcp(), to_proxy_ports(), ConntrackStateIs{ConntrackState::fresh}, DestinationRewritten{false}},
+    add("proxy-port", {tcp(), to_proxy_ports(), ConntrackStateIs{ConntrackState::fresh}, DestinationRewritten{false}},
         Reject{RejectWith::tcp_reset});
   }
 
@@ -175,7 +174,8 @@ class Compiler {
   void never_captured_outbound(Hairpin hairpin) {
     interfaces("exclude-interface", Direction::out, "exclude_interfaces", s.exclude_interfaces);
     excluded_ports();
-    for (const Matches& source : passthrough_sources()) add("passthrough", Matches{out(loopback_interface)} + source, Pass{});
+    for (const Matches& source : passthrough_sources())
+      add("passthrough", Matches{out(loopback_interface)} + source, Pass{});
     for (const Match& identity : proxy_identities()) the_proxys_own(identity, hairpin);
     on_loopback();
     owners();
@@ -207,7 +207,8 @@ class Compiler {
         // The inbound listener's connection to the application, in the client's name.
         add("proxy", local + Matches{PacketMarkIs{{s.tproxy_mark}}}, Pass{});
       }
-      for (const Matches& loopback : loopback_ranges(loopback_v4(), loopback_v6())) add("proxy", local + loopback, Pass{});
+      for (const Matches& loopback : loopback_ranges(loopback_v4(), loopback_v6()))
+        add("proxy", local + loopback, Pass{});
       Ranges<Port> direct = s.tunnel_ports;
       if (s.dns != DnsMode::off) direct = direct.united(Ranges<Port>{{dns_query_port, dns_query_port}});
       if (!direct.empty()) {
@@ -268,12 +269,14 @@ class Compiler {
   void never_captured_inbound() {
     if (s.forwarded == Forwarded::pass) add("forwarded", {DestinationLocal{false}}, Pass{});
     if (s.proxy_port_access == ProxyPortAccess::reject) add("proxy-port", {tcp(), to_proxy_ports()}, Pass{});
-    if (!s.tunnel_ports.empty()) add("tunnel", Matches{tcp()} + ports(Side::destination, "tunnel_ports", s.tunnel_ports), Pass{});
+    if (!s.tunnel_ports.empty())
+      add("tunnel", Matches{tcp()} + ports(Side::destination, "tunnel_ports", s.tunnel_ports), Pass{});
     for (const Matches& source : addresses(Side::source, "exclude_inbound", s.exclude_inbound_cidrs)) {
       add("exclude-cidr", source, Pass{});
     }
     if (!s.exclude_inbound_ports.empty()) {
-      add("exclude-port", Matches{tcp()} + ports(Side::destination, "exclude_inbound_ports", s.exclude_inbound_ports), Pass{});
+      add("exclude-port", Matches{tcp()} + ports(Side::destination, "exclude_inbound_ports", s.exclude_inbound_ports),
+          Pass{});
     }
   }
 

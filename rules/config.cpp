@@ -45,10 +45,12 @@ RawConfig with_preset(RawConfig raw, Preset preset, Problems& problems) {
     auto& said = raw[std::string(value.option)];
     const auto* option = find_option(value.option);
     if (!said.empty() && option->arity == Arity::list) {
-      problems.warnings.push_back({said.front().origin.where, "replaces what preset " + preset_name(preset) + " sets for it (" +
-                                                                  std::string(value.text) + "); it does not add to it"});
+      problems.warnings.push_back({said.front().origin.where, "replaces what preset " + preset_name(preset) +
+                                                                  " sets for it (" + std::string(value.text) +
+                                                                  "); it does not add to it"});
     }
-    said.push_back({std::string(value.text), {Source::preset, "preset " + preset_name(preset) + ": " + std::string(value.option)}});
+    said.push_back({std::string(value.text),
+                    {Source::preset, "preset " + preset_name(preset) + ": " + std::string(value.option)}});
   }
   return raw;
 }
@@ -72,15 +74,17 @@ class Said {
 
 void check_identity(const Settings& s, const Said& said, Problems& problems) {
   if (s.proxy_uids.empty() && s.proxy_gids.empty() && !s.proxy_mark) {
-    problems.errors.push_back({said.where("proxy-uid"),
-                               "nothing tells the proxy's own traffic apart, so it would loop; allowed: at least one of "
-                               "--proxy-uid, --proxy-gid and --proxy-mark"});
+    problems.errors.push_back(
+        {said.where("proxy-uid"),
+         "nothing tells the proxy's own traffic apart, so it would loop; allowed: at least one of "
+         "--proxy-uid, --proxy-gid and --proxy-mark"});
   }
   if (s.proxy_uids.contains(Uid{0})) {
     problems.warnings.push_back({said.where("proxy-uid"), "UID 0 is the proxy's: no process of root is captured"});
   }
   if (s.proxy_gids.contains(Gid{0})) {
-    problems.warnings.push_back({said.where("proxy-gid"), "GID 0 is the proxy's: no process of group root is captured"});
+    problems.warnings.push_back(
+        {said.where("proxy-gid"), "GID 0 is the proxy's: no process of group root is captured"});
   }
 }
 
@@ -94,8 +98,9 @@ void check_contradictions(const Settings& s, const Said& said, Problems& problem
     }
   }
   if (s.other_family == OtherFamily::reject && s.ip_family == FamilyMode::dual) {
-    contradiction("other-family", "\"reject\" contradicts --ip-family dual, which leaves no other family; allowed: pass, "
-                                  "or --ip-family ipv4 or ipv6");
+    contradiction("other-family",
+                  "\"reject\" contradicts --ip-family dual, which leaves no other family; allowed: pass, "
+                  "or --ip-family ipv4 or ipv6");
   }
   if (s.iptables_variant != IptablesVariant::automatic && s.backend == BackendChoice::nftables) {
     contradiction("iptables-variant", "contradicts --backend nftables; allowed: --backend iptables or auto");
@@ -107,16 +112,19 @@ void check_contradictions(const Settings& s, const Said& said, Problems& problem
   }
   if (s.inbound_mode == InboundMode::tproxy && s.proxy_mark && s.proxy_mark->mask == 0xffffffffU &&
       s.proxy_mark->value == s.tproxy_mark) {
-    contradiction("proxy-mark", "is also --tproxy-mark; packets from clients carry that mark, so it cannot name the "
-                                "proxy; allowed: another mark");
+    contradiction("proxy-mark",
+                  "is also --tproxy-mark; packets from clients carry that mark, so it cannot name the "
+                  "proxy; allowed: another mark");
   }
   if (s.inbound_mode == InboundMode::tproxy && s.forwarded == Forwarded::capture) {
-    contradiction("forwarded", "\"capture\" contradicts --inbound-mode tproxy: a transparent proxy gets only packets that are "
-                               "addressed to this namespace; allowed: pass, or --inbound-mode redirect");
+    contradiction("forwarded",
+                  "\"capture\" contradicts --inbound-mode tproxy: a transparent proxy gets only packets that are "
+                  "addressed to this namespace; allowed: pass, or --inbound-mode redirect");
   }
   if (s.inbound_mode == InboundMode::tproxy && s.tproxy_table >= 253 && s.tproxy_table <= 255) {
-    contradiction("tproxy-table", "\"" + std::to_string(s.tproxy_table) +
-                                      "\" is one of the kernel's own tables (default, main, local); allowed: any other");
+    contradiction("tproxy-table",
+                  "\"" + std::to_string(s.tproxy_table) +
+                      "\" is one of the kernel's own tables (default, main, local); allowed: any other");
   }
 }
 
@@ -132,10 +140,12 @@ void check_without_effect(const Settings& s, const Said& said, Problems& problem
     }
   }
   if (s.hairpin == Hairpin::inbound && s.inbound_mode == InboundMode::redirect && s.passthrough_source.empty()) {
-    problems.warnings.push_back({said.where("hairpin"), "\"inbound\" without --passthrough-source makes the proxy's connection to "
-                                                        "its application come back to the proxy, unless it uses 127.0.0.1 or ::1"});
+    problems.warnings.push_back({said.where("hairpin"),
+                                 "\"inbound\" without --passthrough-source makes the proxy's connection to "
+                                 "its application come back to the proxy, unless it uses 127.0.0.1 or ::1"});
   }
-  if (s.backend == BackendChoice::iptables) idle("priority", "has no effect with --backend iptables, whose priorities are fixed");
+  if (s.backend == BackendChoice::iptables)
+    idle("priority", "has no effect with --backend iptables, whose priorities are fixed");
 }
 
 }  // namespace
@@ -145,10 +155,14 @@ std::vector<PresetValue> preset_values(Preset preset) {
     case Preset::none:
       return {};
     case Preset::istio:
-      return {{"proxy-port", "15001"},         {"inbound-port", "15006"},
-              {"proxy-uid", "1337"},           {"proxy-gid", "1337"},
-              {"tunnel-ports", "15008"},       {"exclude-inbound-ports", "15090,15021,15020"},
-              {"hairpin", "inbound"},          {"passthrough-source", "127.0.0.6,::6"},
+      return {{"proxy-port", "15001"},
+              {"inbound-port", "15006"},
+              {"proxy-uid", "1337"},
+              {"proxy-gid", "1337"},
+              {"tunnel-ports", "15008"},
+              {"exclude-inbound-ports", "15090,15021,15020"},
+              {"hairpin", "inbound"},
+              {"passthrough-source", "127.0.0.6,::6"},
               {"loopback-cidr", "127.0.0.1/32"}};
     case Preset::linkerd:
       return {{"proxy-port", "4140"},
@@ -159,10 +173,10 @@ std::vector<PresetValue> preset_values(Preset preset) {
               // Its proxies dial each other's inbound port directly for opaque traffic.
               {"proxy-port-access", "capture"}};
     case Preset::kuma:
-      return {{"proxy-port", "15001"},   {"inbound-port", "15006"},
-              {"proxy-uid", "5678"},     {"hairpin", "inbound"},
-              {"exclude-inbound-ports", "9001"}, {"passthrough-source", "127.0.0.6,::6"},
-              {"loopback-cidr", "127.0.0.1/32"}};
+      return {
+          {"proxy-port", "15001"},          {"inbound-port", "15006"},         {"proxy-uid", "5678"},
+          {"hairpin", "inbound"},           {"exclude-inbound-ports", "9001"}, {"passthrough-source", "127.0.0.6,::6"},
+          {"loopback-cidr", "127.0.0.1/32"}};
     case Preset::consul:
       return {{"proxy-port", "15001"},
               {"inbound-port", "20000"},

@@ -31,7 +31,8 @@ class Differ {
   std::vector<Difference> run(const Ruleset& wanted, const Observed& found) {
     if (found.dormant) note({"", "", "changed", "an active table", "a dormant table"});
     if (found.other_objects > 0) {
-      note({"", "", "unexpected", "", std::to_string(found.other_objects) + " objects in the table that are neither set nor chain"});
+      note({"", "", "unexpected", "",
+            std::to_string(found.other_objects) + " objects in the table that are neither set nor chain"});
     }
     sets(wanted, found);
     chains(wanted, found);
@@ -43,7 +44,8 @@ class Differ {
 
   void sets(const Ruleset& wanted, const Observed& found) {
     for (const Set& set : wanted.sets) {
-      const auto match = std::find_if(found.sets.begin(), found.sets.end(), [&](const auto& s) { return s.name == set.name; });
+      const auto match =
+          std::find_if(found.sets.begin(), found.sets.end(), [&](const auto& s) { return s.name == set.name; });
       if (match == found.sets.end()) {
         note({"", "", "missing", "set " + set.name, ""});
         continue;
@@ -99,8 +101,10 @@ class Differ {
         note({wanted.rules[w].name, wanted.name, "changed", to_nft(wanted.rules[w]), shown(found.rules[f])}), ++w, ++f;
       }
     }
-    for (; w < wanted.rules.size(); ++w) note({wanted.rules[w].name, wanted.name, "missing", to_nft(wanted.rules[w]), ""});
-    for (; f < found.rules.size(); ++f) note({found.rules[f].comment, wanted.name, "unexpected", "", shown(found.rules[f])});
+    for (; w < wanted.rules.size(); ++w)
+      note({wanted.rules[w].name, wanted.name, "missing", to_nft(wanted.rules[w]), ""});
+    for (; f < found.rules.size(); ++f)
+      note({found.rules[f].comment, wanted.name, "unexpected", "", shown(found.rules[f])});
   }
 
   static bool appears_later(const Rule& rule, const ObservedChain& chain, std::size_t from) {

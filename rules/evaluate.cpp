@@ -37,7 +37,8 @@ class Asker {
     if (!known) return false;
     if (const auto* pattern = std::get_if<InterfacePattern>(&m.interfaces)) return pattern->matches(p_.c.interface);
     const auto& patterns = elements<InterfaceSet>(std::get<SetRef>(m.interfaces));
-    return std::any_of(patterns.begin(), patterns.end(), [&](const auto& pattern) { return pattern.matches(p_.c.interface); });
+    return std::any_of(patterns.begin(), patterns.end(),
+                       [&](const auto& pattern) { return pattern.matches(p_.c.interface); });
   }
   bool operator()(const SocketUidIn& m) const { return has_socket() && p_.c.uid && in(*p_.c.uid, m.uids); }
   bool operator()(const SocketGidIn& m) const { return has_socket() && p_.c.gid && in(*p_.c.gid, m.gids); }
@@ -103,7 +104,8 @@ class Walk {
     for (const Chain& chain : ruleset_.chains) {
       if (chain.hook == hook) chains.push_back(&chain);
     }
-    std::stable_sort(chains.begin(), chains.end(), [](const auto* a, const auto* b) { return a->priority < b->priority; });
+    std::stable_sort(chains.begin(), chains.end(),
+                     [](const auto* a, const auto* b) { return a->priority < b->priority; });
     for (const Chain* chain : chains) {
       if (!final_for_all(decision_.verdict)) through(*chain);
     }
@@ -139,7 +141,8 @@ class Walk {
     if (const auto* tproxy = std::get_if<Tproxy>(&rule.action)) packet_.c.mark = tproxy->mark;
   }
 
-  /// Whether passing here is what happens to the connection: the chains that capture. The others only prepare or refuse.
+  /// Whether passing here is what happens to the connection: the chains that capture. The others only prepare or
+  /// refuse.
   static bool is_main(const Chain& chain) {
     return chain.type == ChainType::nat || chain.name == chain_name::inbound_tproxy;
   }
@@ -150,8 +153,8 @@ class Walk {
     packet_.c.destination_port = redirect.port.number();
     packet_.c.to_this_host = true;
     if (packet_.hook != Hook::output) return;
-    packet_.c.destination = family_of(packet_.c.destination) == Family::ipv4 ? IpAddress(Ipv4{0x7f000001U})
-                                                                             : IpAddress(Ipv6{0, 1});
+    packet_.c.destination =
+        family_of(packet_.c.destination) == Family::ipv4 ? IpAddress(Ipv4{0x7f000001U}) : IpAddress(Ipv6{0, 1});
   }
 
   const Ruleset& ruleset_;

@@ -18,13 +18,13 @@ struct Connection {
   std::uint8_t protocol = 6;  ///< IP protocol number
   IpAddress source;
   IpAddress destination;
-  std::uint16_t source_port = 0;       ///< 0: not known, or a protocol without ports
+  std::uint16_t source_port = 0;  ///< 0: not known, or a protocol without ports
   std::uint16_t destination_port = 0;
-  std::string interface;               ///< it leaves by (outbound) or arrives on (inbound)
-  std::optional<Uid> uid;              ///< none: no process of this namespace made the packet
+  std::string interface;   ///< it leaves by (outbound) or arrives on (inbound)
+  std::optional<Uid> uid;  ///< none: no process of this namespace made the packet
   std::optional<Gid> gid;
   std::uint32_t mark = 0;
-  bool to_this_host = true;            ///< inbound: addressed to this namespace, not merely forwarded
+  bool to_this_host = true;  ///< inbound: addressed to this namespace, not merely forwarded
 };
 
 /// One rule that was asked.

@@ -34,7 +34,8 @@ std::vector<std::string> to_ip_commands(const NamespaceState& state) {
   std::vector<std::string> commands;
   for (const IpAddress& address : state.local_addresses) {
     const Family family = family_of(address);
-    commands.push_back(ip(family) + "address add " + to_text(address) + (family == Family::ipv4 ? "/32" : "/128") + " dev lo");
+    commands.push_back(ip(family) + "address add " + to_text(address) + (family == Family::ipv4 ? "/32" : "/128") +
+                       " dev lo");
   }
   if (!state.tproxy) return commands;
   for (const Family family : state.tproxy->families) {

@@ -48,9 +48,7 @@ class MatchWriter {
     protocol_ = to_text(m.protocol);
   }
   void operator()(const PortIn& m) { say_port(side_text(m.side, "port ") + operand_text(m.ports)); }
-  void operator()(const PortIsNot& m) {
-    say_port(side_text(m.side, "port != ") + std::to_string(m.port.number()));
-  }
+  void operator()(const PortIsNot& m) { say_port(side_text(m.side, "port != ") + std::to_string(m.port.number())); }
   void operator()(const Ipv4In& m) { say("ip " + side_text(m.side, "addr ") + operand_text(m.addresses)); }
   void operator()(const Ipv6In& m) { say("ip6 " + side_text(m.side, "addr ") + operand_text(m.addresses)); }
   void operator()(const InterfaceIn& m) {

@@ -13,7 +13,8 @@ constexpr char network_forms[] = "an IPv4 or IPv6 address or network, such as 10
 constexpr char mark_forms[] = "a 32-bit number, optionally with a mask: 1337, 0x539, 0x539/0xfff";
 
 /// The halves of `a-b` or `a:b`; the second is absent for a lone value.
-std::pair<std::string_view, std::optional<std::string_view>> halves(std::string_view text, std::string_view separators) {
+std::pair<std::string_view, std::optional<std::string_view>> halves(std::string_view text,
+                                                                    std::string_view separators) {
   const std::size_t at = text.find_first_of(separators, 1);
   if (text.empty() || at == std::string_view::npos) return {text, std::nullopt};
   return {text.substr(0, at), text.substr(at + 1)};
@@ -30,12 +31,11 @@ bool is_interface_name(std::string_view name) {
 
 }  // namespace
 
-bool OptionReader::explicitly_set() const {
-  return !values_.empty() && values_.front().origin.source < Source::preset;
-}
+bool OptionReader::explicitly_set() const { return !values_.empty() && values_.front().origin.source < Source::preset; }
 
 void OptionReader::warn(const std::string& message) {
-  problems_.warnings.push_back({values_.empty() ? "--" + std::string(option_.name) : values_.front().origin.where, message});
+  problems_.warnings.push_back(
+      {values_.empty() ? "--" + std::string(option_.name) : values_.front().origin.where, message});
 }
 
 void OptionReader::reject(const RawValue& value, std::string_view offending, const std::string& why,
@@ -46,14 +46,15 @@ void OptionReader::reject(const RawValue& value, std::string_view offending, con
 bool OptionReader::looks_like_flag(const RawValue& value, std::string_view element) {
   if (element.substr(0, 1) != "-") return false;
   problems_.errors.push_back(
-      {value.origin.where, quoted(element) + " looks like a flag where a value is wanted; is a value missing before it?"});
+      {value.origin.where,
+       quoted(element) + " looks like a flag where a value is wanted; is a value missing before it?"});
   return true;
 }
 
 const RawValue& OptionReader::only_value() {
   for (std::size_t i = 1; i < values_.size(); ++i) {
-    problems_.errors.push_back({values_[i].origin.where, "given more than once (" + quoted(values_[0].text) + ", then " +
-                                                             quoted(values_[i].text) + "); allowed: once"});
+    problems_.errors.push_back({values_[i].origin.where, "given more than once (" + quoted(values_[0].text) +
+                                                             ", then " + quoted(values_[i].text) + "); allowed: once"});
   }
   return values_.front();
 }
@@ -245,7 +246,8 @@ AddressRanges OptionReader::networks(bool star_allowed, AddressRanges* named) {
   }
   const auto inside = [](auto& ranges, auto container) {
     auto kept = ranges;
-    std::erase_if(kept, [&](const auto& range) { return range.first < container.first || container.last < range.last; });
+    std::erase_if(kept,
+                  [&](const auto& range) { return range.first < container.first || container.last < range.last; });
     return kept;
   };
   if (named != nullptr) {
@@ -281,7 +283,8 @@ std::optional<Mark> OptionReader::mark() {
     return std::nullopt;
   }
   if (*mask == 0 || (*mark & *mask) == 0) {
-    reject(value, value.text, "would match packets without any mark", "a mark with at least one bit set under its mask");
+    reject(value, value.text, "would match packets without any mark",
+           "a mark with at least one bit set under its mask");
     return std::nullopt;
   }
   if ((*mark & ~*mask) != 0) {

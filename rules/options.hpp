@@ -18,7 +18,7 @@ enum class Arity {
 };
 
 struct OptionSpec {
-  std::string_view name;        ///< as in `--name` and as the key in a file
+  std::string_view name;  ///< as in `--name` and as the key in a file
   Arity arity;
   std::string_view value_name;  ///< for the help text; empty for a flag
   std::string_view fallback;    ///< the default, in the same text that a user would write

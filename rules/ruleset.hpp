@@ -116,8 +116,8 @@ struct DestinationRewritten {
   bool operator==(const DestinationRewritten&) const = default;
 };
 
-/// A TCP segment that does not open a connection: anything but a SYN without ACK. Conntrack, where it starts late, takes
-/// such a segment of a running connection for a new one.
+/// A TCP segment that does not open a connection: anything but a SYN without ACK. Conntrack, where it starts late,
+/// takes such a segment of a running connection for a new one.
 struct NotOpening {
   bool operator==(const NotOpening&) const = default;
 };
@@ -133,9 +133,9 @@ struct DestinationLocal {
   bool operator==(const DestinationLocal&) const = default;
 };
 
-using Match = std::variant<FamilyIs, ProtocolIs, PortIn, PortIsNot, Ipv4In, Ipv6In, InterfaceIn, SocketUidIn, SocketGidIn,
-                           PacketMarkIs, ConnectionMarkIs, ConntrackStateIs, DestinationRewritten, NotOpening, ReplyDirection,
-                           DestinationLocal>;
+using Match = std::variant<FamilyIs, ProtocolIs, PortIn, PortIsNot, Ipv4In, Ipv6In, InterfaceIn, SocketUidIn,
+                           SocketGidIn, PacketMarkIs, ConnectionMarkIs, ConntrackStateIs, DestinationRewritten,
+                           NotOpening, ReplyDirection, DestinationLocal>;
 
 // --- Actions ----------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,9 @@
 namespace sluice::netfilter {
 namespace {
 
-bool says_missing(int error) { return error == ENOENT || error == EOPNOTSUPP || error == EAFNOSUPPORT || error == EPROTONOSUPPORT; }
+bool says_missing(int error) {
+  return error == ENOENT || error == EOPNOTSUPP || error == EAFNOSUPPORT || error == EPROTONOSUPPORT;
+}
 
 std::string remedy_for(int error, const std::string& missing) {
   if (error == EPERM) {
@@ -28,7 +30,8 @@ std::string remedy_for(int error, const std::string& missing) {
 
 }  // namespace
 
-OpenBatch::OpenBatch(NetlinkSocket& socket, std::uint32_t generation) : socket_(socket), scratch_(message_room + 4096) {
+OpenBatch::OpenBatch(NetlinkSocket& socket, std::uint32_t generation)
+    : socket_(socket), scratch_(std::make_unique_for_overwrite<char[]>(message_room + 4096)) {
   batch_.bytes_.reserve(8192);
   nlmsghdr* begin = begin_message(NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
   batch_.first_sequence_ = begin->nlmsg_seq;
@@ -37,8 +40,9 @@ OpenBatch::OpenBatch(NetlinkSocket& socket, std::uint32_t generation) : socket_(
   append();
 }
 
-nlmsghdr* OpenBatch::begin_message(std::uint16_t type, std::uint16_t flags, std::uint8_t family, std::uint16_t resource) {
-  nlmsghdr* message = mnl_nlmsg_put_header(scratch_.data());
+nlmsghdr* OpenBatch::begin_message(std::uint16_t type, std::uint16_t flags, std::uint8_t family,
+                                   std::uint16_t resource) {
+  nlmsghdr* message = mnl_nlmsg_put_header(scratch_.get());
   message->nlmsg_type = type;
   message->nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
   message->nlmsg_seq = socket_.next_sequence();
@@ -50,7 +54,7 @@ nlmsghdr* OpenBatch::begin_message(std::uint16_t type, std::uint16_t flags, std:
 }
 
 void OpenBatch::append() {
-  const auto* message = reinterpret_cast<const nlmsghdr*>(scratch_.data());
+  const auto* message = reinterpret_cast<const nlmsghdr*>(scratch_.get());
   const auto* bytes = reinterpret_cast<const std::byte*>(message);
   last_message_at_ = batch_.bytes_.size();
   batch_.bytes_.insert(batch_.bytes_.end(), bytes, bytes + message->nlmsg_len);
@@ -67,8 +71,8 @@ void OpenBatch::add(std::uint16_t type, std::uint16_t flags, std::string what, s
 }
 
 SealedBatch OpenBatch::seal() && {
-  // The kernel answers a batch only where it is asked to or refuses: the last message asks, so that silence means that an
-  // answer was lost. Kernels before 6.10 do not acknowledge the begin and end marks.
+  // The kernel answers a batch only where it is asked to or refuses: the last message asks, so that silence means that
+  // an answer was lost. Kernels before 6.10 do not acknowledge the begin and end marks.
   nlmsghdr last{};
   std::memcpy(&last, batch_.bytes_.data() + last_message_at_, sizeof last);
   last.nlmsg_flags |= NLM_F_ACK;
@@ -103,7 +107,7 @@ SealedBatch::Result SealedBatch::send(NetlinkSocket& socket) const {
 
 void SealedBatch::refuse(const Refusal& refusal) const {
   const Step& step = steps_[refusal.sequence - first_sequence_];
-  const auto kind = refusal.error == EPERM                             ? KernelError::Kind::missing_privilege
+  const auto kind = refusal.error == EPERM                                 ? KernelError::Kind::missing_privilege
                     : says_missing(refusal.error) && !step.missing.empty() ? KernelError::Kind::missing_feature
                                                                            : KernelError::Kind::refused;
   throw KernelError(kind, refusal.error, step.what, refusal.text, remedy_for(refusal.error, step.missing));

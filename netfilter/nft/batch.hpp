@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -59,7 +60,7 @@ class OpenBatch {
   void append();
 
   NetlinkSocket& socket_;
-  std::vector<char> scratch_;
+  std::unique_ptr<char[]> scratch_;  // not zeroed, so that only the pages in use are touched
   std::size_t last_message_at_ = 0;
   SealedBatch batch_;
 };

@@ -246,34 +246,35 @@ std::string hex(const Bytes& bytes) {
 }
 
 std::string expression_text(const Expression& expression) {
-  return std::visit(
-      Overloaded{
-          [](const MetaLoad& e) { return "meta key " + std::to_string(e.key); },
-          [](const MetaStore& e) { return "set meta key " + std::to_string(e.key); },
-          [](const ConntrackLoad& e) { return "ct key " + std::to_string(e.key); },
-          [](const ConntrackStore& e) { return "set ct key " + std::to_string(e.key); },
-          [](const PayloadLoad& e) {
-            return "payload base " + std::to_string(e.base) + " offset " + std::to_string(e.offset) + " length " +
-                   std::to_string(e.length);
-          },
-          [](const FibLoad& e) { return "fib result " + std::to_string(e.result); },
-          [](const ToNetworkOrder&) { return std::string("hton"); },
-          [](const And& e) { return "and " + hex(e.mask); },
-          [](const Compare& e) { return "cmp op " + std::to_string(e.operation) + " " + hex(e.value); },
-          [](const Lookup& e) { return "in @" + e.set; },
-          [](const Count&) { return std::string("counter"); },
-          [](const Verdict& e) {
-            return e.code == NF_ACCEPT ? std::string("accept")
-                   : e.code == NF_DROP ? std::string("drop")
-                                       : "verdict " + std::to_string(static_cast<std::int32_t>(e.code));
-          },
-          [](const LoadValue& e) { return "value " + hex(e.value); },
-          [](const RedirectToRegister&) { return std::string("redirect"); },
-          [](const TproxyToRegister&) { return std::string("tproxy"); },
-          [](const RejectPacket& e) { return "reject type " + std::to_string(e.type) + " code " + std::to_string(e.code); },
-          [](const Foreign& e) { return e.name; },
-      },
-      expression);
+  return std::visit(Overloaded{
+                        [](const MetaLoad& e) { return "meta key " + std::to_string(e.key); },
+                        [](const MetaStore& e) { return "set meta key " + std::to_string(e.key); },
+                        [](const ConntrackLoad& e) { return "ct key " + std::to_string(e.key); },
+                        [](const ConntrackStore& e) { return "set ct key " + std::to_string(e.key); },
+                        [](const PayloadLoad& e) {
+                          return "payload base " + std::to_string(e.base) + " offset " + std::to_string(e.offset) +
+                                 " length " + std::to_string(e.length);
+                        },
+                        [](const FibLoad& e) { return "fib result " + std::to_string(e.result); },
+                        [](const ToNetworkOrder&) { return std::string("hton"); },
+                        [](const And& e) { return "and " + hex(e.mask); },
+                        [](const Compare& e) { return "cmp op " + std::to_string(e.operation) + " " + hex(e.value); },
+                        [](const Lookup& e) { return "in @" + e.set; },
+                        [](const Count&) { return std::string("counter"); },
+                        [](const Verdict& e) {
+                          return e.code == NF_ACCEPT ? std::string("accept")
+                                 : e.code == NF_DROP ? std::string("drop")
+                                                     : "verdict " + std::to_string(static_cast<std::int32_t>(e.code));
+                        },
+                        [](const LoadValue& e) { return "value " + hex(e.value); },
+                        [](const RedirectToRegister&) { return std::string("redirect"); },
+                        [](const TproxyToRegister&) { return std::string("tproxy"); },
+                        [](const RejectPacket& e) {
+                          return "reject type " + std::to_string(e.type) + " code " + std::to_string(e.code);
+                        },
+                        [](const Foreign& e) { return e.name; },
+                    },
+                    expression);
 }
 
 }  // namespace
@@ -287,9 +288,18 @@ Expression from_nftnl(const nftnl_expr* expression) {
     std::optional<Expression> (*decode)(const nftnl_expr*);
   };
   constexpr Decoder decoders[] = {
-      {"meta", decode_meta},       {"ct", decode_ct},           {"payload", decode_payload},     {"fib", decode_fib},
-      {"byteorder", decode_byteorder}, {"bitwise", decode_bitwise}, {"cmp", decode_cmp},         {"lookup", decode_lookup},
-      {"counter", decode_counter}, {"immediate", decode_immediate}, {"redir", decode_redir},     {"tproxy", decode_tproxy},
+      {"meta", decode_meta},
+      {"ct", decode_ct},
+      {"payload", decode_payload},
+      {"fib", decode_fib},
+      {"byteorder", decode_byteorder},
+      {"bitwise", decode_bitwise},
+      {"cmp", decode_cmp},
+      {"lookup", decode_lookup},
+      {"counter", decode_counter},
+      {"immediate", decode_immediate},
+      {"redir", decode_redir},
+      {"tproxy", decode_tproxy},
       {"reject", decode_reject},
   };
   for (const Decoder& decoder : decoders) {

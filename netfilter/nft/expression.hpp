@@ -1,5 +1,5 @@
-// nf_tables expressions as values: the vocabulary between a Rule and its netlink bytes. Encoding and decoding both speak
-// it, so that what is read back is compared as values. All of ours use one register, NFT_REG_1.
+// nf_tables expressions as values: the vocabulary between a Rule and its netlink bytes. Encoding and decoding both
+// speak it, so that what is read back is compared as values. All of ours use one register, NFT_REG_1.
 #pragma once
 
 #include <cstdint>

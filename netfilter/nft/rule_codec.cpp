@@ -47,8 +47,9 @@ Bytes network(Port port) {
 }
 
 template <typename Address>
-Bytes network(Address address)
-  requires requires { Address::bits; }
+Bytes network(Address address) requires requires {
+  Address::bits;
+}
 {
   const auto bytes = to_bytes(address);
   return {bytes.begin(), bytes.end()};
@@ -157,9 +158,7 @@ class MatchEncoder {
     out_.push_back(And{{tcp_fin | tcp_syn | tcp_rst | tcp_ack}});
     out_.push_back(Compare{NFT_CMP_NEQ, {tcp_syn}});
   }
-  void operator()(const ReplyDirection&) const {
-    load_and_compare(ConntrackLoad{NFT_CT_DIRECTION}, {direction_reply});
-  }
+  void operator()(const ReplyDirection&) const { load_and_compare(ConntrackLoad{NFT_CT_DIRECTION}, {direction_reply}); }
   void operator()(const DestinationLocal& m) const {
     out_.push_back(FibLoad{NFTA_FIB_F_DADDR, NFT_FIB_RESULT_ADDRTYPE});
     out_.push_back(Compare{m.local ? NFT_CMP_EQ : NFT_CMP_NEQ, host(RTN_LOCAL)});
@@ -191,7 +190,8 @@ class MatchEncoder {
     out_.push_back(MetaLoad{key});
     if (const auto* reference = std::get_if<SetRef>(&operand)) {
       const Set* set = sets_.find_set(reference->name);
-      if (set == nullptr) throw std::logic_error("a rule refers to the set " + reference->name + ", which does not exist");
+      if (set == nullptr)
+        throw std::logic_error("a rule refers to the set " + reference->name + ", which does not exist");
       if (needs_intervals(set->elements)) out_.push_back(ToNetworkOrder{});
       out_.push_back(Lookup{reference->name});
       return;
@@ -358,7 +358,8 @@ class Guess {
 
   std::optional<Match> after_conntrack(std::uint32_t key) {
     if (key == NFT_CT_MARK) return mark_match<ConnectionMarkIs>();
-    if (key == NFT_CT_DIRECTION) return take<Compare>() != nullptr ? std::optional<Match>(ReplyDirection{}) : std::nullopt;
+    if (key == NFT_CT_DIRECTION)
+      return take<Compare>() != nullptr ? std::optional<Match>(ReplyDirection{}) : std::nullopt;
     const auto* mask = take<And>();
     const auto* compare = take<Compare>();
     if (mask == nullptr || compare == nullptr) return std::nullopt;
@@ -510,14 +511,15 @@ std::optional<Rule> rule_from_expressions(const Expressions& expressions, const 
   if (!guess) return std::nullopt;
   for (const Match& match : guess->matches) {
     // A reference to a set that is not there, or cannot be read, has no meaning to encode.
-    const SetRef* reference = std::visit(Overloaded{[](const PortIn& m) { return std::get_if<SetRef>(&m.ports); },
-                                                    [](const Ipv4In& m) { return std::get_if<SetRef>(&m.addresses); },
-                                                    [](const Ipv6In& m) { return std::get_if<SetRef>(&m.addresses); },
-                                                    [](const InterfaceIn& m) { return std::get_if<SetRef>(&m.interfaces); },
-                                                    [](const SocketUidIn& m) { return std::get_if<SetRef>(&m.uids); },
-                                                    [](const SocketGidIn& m) { return std::get_if<SetRef>(&m.gids); },
-                                                    [](const auto&) -> const SetRef* { return nullptr; }},
-                                         match);
+    const SetRef* reference =
+        std::visit(Overloaded{[](const PortIn& m) { return std::get_if<SetRef>(&m.ports); },
+                              [](const Ipv4In& m) { return std::get_if<SetRef>(&m.addresses); },
+                              [](const Ipv6In& m) { return std::get_if<SetRef>(&m.addresses); },
+                              [](const InterfaceIn& m) { return std::get_if<SetRef>(&m.interfaces); },
+                              [](const SocketUidIn& m) { return std::get_if<SetRef>(&m.uids); },
+                              [](const SocketGidIn& m) { return std::get_if<SetRef>(&m.gids); },
+                              [](const auto&) -> const SetRef* { return nullptr; }},
+                   match);
     if (reference != nullptr && sets.find_set(reference->name) == nullptr) return std::nullopt;
   }
   if (to_expressions(*guess, sets) != expressions) return std::nullopt;

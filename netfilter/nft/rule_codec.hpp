@@ -10,11 +10,11 @@
 namespace sluice::netfilter {
 
 /// The expressions of one rule: its matches, a counter, its action. `sets` tells how a set's keys are ordered, which
-/// decides whether a lookup needs network order. Total for what compile() makes; std::logic_error for a SetRef to no set.
+/// decides whether a lookup needs network order. Total for what compile() makes; std::logic_error for a SetRef to no
+/// set.
 Expressions to_expressions(const Rule& rule, const Ruleset& sets);
 
 /// Nothing where the expressions are not exactly what to_expressions makes of some rule over these sets.
-std::optional<Rule> rule_from_expressions(const Expressions& expressions, const std::string& name,
-                                          const Ruleset& sets);
+std::optional<Rule> rule_from_expressions(const Expressions& expressions, const std::string& name, const Ruleset& sets);
 
 }  // namespace sluice::netfilter

@@ -31,8 +31,11 @@ Bytes open_end_user_data() {
   return data;
 }
 
-/// A number as a key: in network order where keys are compared as ranges of bytes, else as the kernel's register has it.
-Bytes key_of(Port port, bool) { return {static_cast<std::uint8_t>(port.number() >> 8), static_cast<std::uint8_t>(port.number())}; }
+/// A number as a key: in network order where keys are compared as ranges of bytes, else as the kernel's register has
+/// it.
+Bytes key_of(Port port, bool) {
+  return {static_cast<std::uint8_t>(port.number() >> 8), static_cast<std::uint8_t>(port.number())};
+}
 
 template <typename Tag>
 Bytes key_of(Id<Tag> id, bool interval) {
@@ -43,8 +46,9 @@ Bytes key_of(Id<Tag> id, bool interval) {
 }
 
 template <typename Address>
-Bytes key_of(Address address, bool)
-  requires requires { Address::bits; }
+Bytes key_of(Address address, bool) requires requires {
+  Address::bits;
+}
 {
   const auto bytes = to_bytes(address);
   return {bytes.begin(), bytes.end()};
@@ -62,8 +66,9 @@ std::optional<Id<Tag>> value_of(const Bytes& key, bool interval, const Id<Tag>*)
 }
 
 template <typename Address>
-std::optional<Address> value_of(const Bytes& key, bool, const Address*)
-  requires requires { Address::bits; }
+std::optional<Address> value_of(const Bytes& key, bool, const Address*) requires requires {
+  Address::bits;
+}
 {
   typename Address::Bytes bytes{};
   std::copy(key.begin(), key.end(), bytes.begin());
@@ -76,11 +81,10 @@ Id<Tag> highest(const Id<Tag>*) {
   return {Id<Tag>::highest};
 }
 template <typename Address>
-Address highest(const Address*)
-  requires requires { Address::bits; }
-{
-  return every_address<Address>().last;
+Address highest(const Address*) requires requires {
+  Address::bits;
 }
+{ return every_address<Address>().last; }
 
 Bytes padded_name(const std::string& name) {
   Bytes key(name.begin(), name.end());
@@ -189,12 +193,24 @@ std::optional<SetElements> interfaces_from_wire(bool interval, const std::vector
 SetShape shape_of(const SetElements& elements) {
   const bool interval = needs_intervals(elements);
   return std::visit(Overloaded{
-                        [&](const Ranges<Port>&) { return SetShape{type_inet_service, 2, true, interval}; },
-                        [&](const Ranges<Ipv4>&) { return SetShape{type_ipv4_addr, 4, true, interval}; },
-                        [&](const Ranges<Ipv6>&) { return SetShape{type_ipv6_addr, 16, true, interval}; },
-                        [&](const Ranges<Uid>&) { return SetShape{type_uid, 4, false, interval}; },
-                        [&](const Ranges<Gid>&) { return SetShape{type_gid, 4, false, interval}; },
-                        [&](const InterfaceSet&) { return SetShape{type_ifname, ifname_length, false, interval}; },
+                        [&](const Ranges<Port>&) {
+                          return SetShape{type_inet_service, 2, true, interval};
+                        },
+                        [&](const Ranges<Ipv4>&) {
+                          return SetShape{type_ipv4_addr, 4, true, interval};
+                        },
+                        [&](const Ranges<Ipv6>&) {
+                          return SetShape{type_ipv6_addr, 16, true, interval};
+                        },
+                        [&](const Ranges<Uid>&) {
+                          return SetShape{type_uid, 4, false, interval};
+                        },
+                        [&](const Ranges<Gid>&) {
+                          return SetShape{type_gid, 4, false, interval};
+                        },
+                        [&](const InterfaceSet&) {
+                          return SetShape{type_ifname, ifname_length, false, interval};
+                        },
                     },
                     elements);
 }
