@@ -84,8 +84,7 @@ std::vector<std::string> spelled_out(const std::vector<std::string>& arguments, 
       out.push_back(name);
       out.push_back(argument.substr(equals + 1));
     } else if (at + 1 == arguments.size()) {
-      problems.errors.push_back(
-          {name, "its value is missing; allowed: " + name + " VALUE, or " + name + "= for an empty list"});
+      problems.errors.push_back({name, "its value is missing; allowed: a value, or " + name + "= for an empty list"});
     } else {
       out.push_back(name);
       out.push_back(arguments[++at]);

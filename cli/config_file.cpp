@@ -38,13 +38,13 @@ std::optional<std::string> contents_of(const std::string& path, std::string& why
 }
 
 /// CLI11 does not keep line numbers, so the line of a key is looked for; 0 where it is not found.
-std::size_t line_of(const std::vector<std::string_view>& lines, std::string_view key, std::size_t nth) {
+std::size_t line_of(const std::vector<std::string_view>& lines, std::string_view key) {
   for (std::size_t number = 1; number <= lines.size(); ++number) {
     const std::string_view line = trimmed(lines[number - 1]);
     if (line.substr(0, key.size()) != key) continue;
     const std::string_view rest = trimmed(line.substr(key.size()));
     if (!rest.empty() && rest.front() != '=' && rest.front() != '\r') continue;
-    if (nth-- == 0) return number;
+    return number;
   }
   return 0;
 }
@@ -107,6 +107,9 @@ class FileReader {
       error(number, sluice::quoted(line) + " is not a setting; allowed: key = value");
       return;
     }
+    // CLI11 would join the values of both.
+    const std::string_view key = trimmed(line.substr(0, equals));
+    if (!keys_.insert(key).second) error(number, sluice::quoted(key) + " is given more than once; allowed: once");
     const std::string_view value = trimmed(line.substr(equals + 1));
     if (value.empty()) {
       error(number, sluice::quoted(line) + " has no value; allowed: key = value, with \"\" for an empty one");
@@ -121,7 +124,7 @@ class FileReader {
   void take(const CLI::ConfigItem& item) {
     // CLI11 marks sections with items of its own.
     if (item.name == "++" || item.name == "--") return;
-    const std::size_t line = line_of(lines_, item.name, seen_.count(item.name));
+    const std::size_t line = line_of(lines_, item.name);
     const std::string where = name_ + ":" + std::to_string(line) + ": " + item.name;
     const OptionSpec* option = find_option(item.name);
     if (option == nullptr) {
@@ -131,10 +134,6 @@ class FileReader {
            sluice::quoted(item.name) + " is no option" + (near ? "; did you mean " + std::string(*near) + "?" : "")});
       return;
     }
-    if (seen_.count(item.name) != 0) {
-      problems_.errors.push_back({where, "given more than once; allowed: once (a list takes several values)"});
-    }
-    seen_.insert(item.name);
     if (item.inputs.empty()) raw_[item.name].push_back({"", {Source::file, where}});
     for (const std::string& input : item.inputs) raw_[item.name].push_back({input, {Source::file, where}});
   }
@@ -143,7 +142,7 @@ class FileReader {
   std::string name_;
   RawConfig& raw_;
   Problems& problems_;
-  std::multiset<std::string> seen_;
+  std::set<std::string_view> keys_;
 };
 
 }  // namespace

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <cstdio>
 #include <stdexcept>
 
@@ -5,8 +7,6 @@
 #include "cli/output.hpp"
 #include "netfilter/errors.hpp"
 #include "netfilter/system_files.hpp"
-
-extern char** environ;
 
 namespace {
 

@@ -1,0 +1,34 @@
+"""What the README quotes is what sluice prints."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+
+import pytest
+
+import pod as pods
+
+README = (pathlib.Path(__file__).resolve().parents[2] / "README.md").read_text()
+QUOTED = re.compile(r"<!-- quoted by tests/kernel/test_documents.py: (\w+) -->\n```\n\$ (.*)\n((?s:.*?))```\n")
+
+
+def quotations():
+    found = QUOTED.findall(README)
+    assert [name for name, _, _ in found] == ["plan", "error"]
+    return [pytest.param(command, text, id=name) for name, command, text in found]
+
+
+@pytest.mark.parametrize("command, text", quotations())
+def test_the_readme_quotes_real_output(command, text):
+    program, *arguments = shlex.split(command)
+    assert program == "sluice"
+    done = subprocess.run([pods.sluice_binary(), *arguments], capture_output=True, text=True, env={}, timeout=60, check=False)
+    assert done.stdout + done.stderr == text
+
+
+def test_the_table_of_exit_statuses_is_that_of_the_program():
+    header = (pathlib.Path(__file__).resolve().parents[2] / "cli" / "exit_code.hpp").read_text()
+    known = dict(re.findall(r"(\w+) = (\d+),", header))
+    for status in re.findall(r"^\| (\d) \|", README, re.M):
+        assert status in known.values()

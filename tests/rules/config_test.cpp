@@ -1,0 +1,150 @@
+#include "rules/config.hpp"
+
+#include <doctest/doctest.h>
+
+#include <set>
+
+#include "rules/options.hpp"
+#include "tests/rules/support.hpp"
+
+using namespace sluice;
+using test::config;
+using test::lookups;
+using test::raw;
+
+namespace {
+
+std::string first_error(const test::Options& options) {
+  const Validation validation = validate(raw(options), lookups());
+  return validation.problems.errors.empty() ? "none" : to_text(validation.problems.errors.front());
+}
+
+}  // namespace
+
+TEST_CASE("flag beats environment beats file beats preset beats default, for every kind of option") {
+  struct Row {
+    const char* option;
+    const char* file;
+    const char* environment;
+    const char* flag;
+  };
+  for (const Row& row : {Row{"proxy-port", "1", "2", "3"}, Row{"exclude-inbound-ports", "1,11", "2", "3"},
+                         Row{"drop-invalid", "false", "false", "true"}}) {
+    CAPTURE(row.option);
+    RawConfig said;
+    said["preset"].push_back({"istio", {Source::flag, "--preset"}});
+    const auto add = [&](Source source, const char* text) {
+      said[row.option].push_back({text, {source, "somewhere"}});
+    };
+    const auto in_force = [&] { return effective_values(said, row.option).front().text; };
+    add(Source::file, row.file);
+    CHECK(in_force() == row.file);
+    add(Source::environment, row.environment);
+    CHECK(in_force() == row.environment);
+    add(Source::flag, row.flag);
+    CHECK(in_force() == row.flag);
+    REQUIRE(validate(said, lookups()).config);
+  }
+  CHECK(config({{"preset", "istio"}})->inbound_port == *Port::from(15006));
+  CHECK(config({{"preset", "istio"}, {"inbound-port", "9"}})->inbound_port == *Port::from(9));
+  CHECK(config({})->inbound_port == *Port::from(15001));
+  CHECK(config({{"proxy-port", "7"}})->inbound_port == *Port::from(7));
+}
+
+TEST_CASE("every option has a value that is taken and one that is refused") {
+  const std::vector<std::tuple<const char*, const char*, const char*>> samples = {
+      {"preset", "kuma", "osm"},
+      {"proxy-port", "15001", "0"},
+      {"inbound-port", "15006", "65536"},
+      {"proxy-uid", "envoy,5-9", "nobody-here"},
+      {"proxy-gid", "mesh", "9-5"},
+      {"proxy-mark", "0x539/0xfff", "0x539/0xff"},
+      {"proxy-port-access", "capture", "yes"},
+      {"hairpin", "inbound", "in"},
+      {"passthrough-source", "127.0.0.6,::6", "127.0.0.6/8"},
+      {"inbound-ports", "*", "1-"},
+      {"exclude-inbound-ports", "8000:8100", "*"},
+      {"exclude-inbound-cidrs", "10.0.0.0/8,fd00::/8", "10/8"},
+      {"tunnel-ports", "15008", "x"},
+      {"inbound-mode", "tproxy", "TPROXY"},
+      {"tproxy-mark", "7", "0"},
+      {"tproxy-table", "133", "254"},
+      {"outbound-cidrs", "", "all"},
+      {"exclude-outbound-cidrs", "169.254.169.254", "*"},
+      {"outbound-ports", "*", "0"},
+      {"exclude-outbound-ports", "1-65535", "65536"},
+      {"exclude-outbound-ports-for-uids", "tcp:3306,5432:1000-1010", "3306"},
+      {"exclude-uids", "0", "-1"},
+      {"exclude-gids", "0-10", "a-b"},
+      {"only-gids", "5", "4294967295"},
+      {"exclude-interfaces", "eth*,lo", "*"},
+      {"virtual-interfaces", "tap+", "a/b"},
+      {"forwarded", "capture", "drop"},
+      {"dns", "resolv-conf", "on"},
+      {"dns-port", "53", "-"},
+      {"udp", "reject:443", "drop:443"},
+      {"drop-invalid", "yes", "maybe"},
+      {"close-wait-timeout", "3600", "0"},
+      {"ip-family", "ipv6", "4"},
+      {"other-family", "pass", "drop"},
+      {"loopback-cidr", "127.0.0.1/32", "10.0.0.0/8"},
+      {"backend", "nftables", "nft"},
+      {"iptables-variant", "legacy", "old"},
+      {"priority", "-110", "0"},
+      {"allow-host-network", "true", "2"},
+      {"netns", "/proc/1/ns/net", ""},
+      {"lock-timeout", "500ms", "1h"},
+      {"probe-timeout", "2m", "x"},
+      {"dry-run", "on", "y"},
+      {"cleanup", "off", ""},
+      {"diff", "1", "0x1"},
+      {"format", "mermaid", "svg"},
+      {"log-format", "json", "xml"},
+      {"log-level", "debug", "trace"},
+  };
+  std::set<std::string_view> covered;
+  for (const auto& [option, taken, refused] : samples) {
+    CAPTURE(option);
+    covered.insert(option);
+    test::Options context;
+    if (std::string(option).rfind("tproxy-", 0) == 0) context.push_back({"inbound-mode", "tproxy"});
+    test::Options good = context;
+    good.push_back({option, taken});
+    CHECK(first_error(good) == "none");
+    test::Options bad = context;
+    bad.push_back({option, refused});
+    const std::string error = first_error(bad);
+    CHECK(error.find("--" + std::string(option)) == 0);
+  }
+  for (const OptionSpec& option : options()) {
+    CAPTURE(option.name);
+    CHECK(covered.count(option.name) == 1);
+  }
+}
+
+TEST_CASE("all mistakes are told at once, with value and what is allowed") {
+  const Validation validation =
+      validate(raw({{"proxy-port", "0"}, {"hairpin", "x"}, {"outbound-cidrs", "10.0.0.0/33,::/129"}}), lookups());
+  CHECK_FALSE(validation.config);
+  CHECK(validation.problems.errors.size() == 4);
+  CHECK(first_error({{"proxy-port", "70000"}}) == "--proxy-port: \"70000\" is not a port; allowed: 1 to 65535");
+}
+
+TEST_CASE("contradictions are errors") {
+  CHECK(first_error({{"tproxy-mark", "7"}}).find("--tproxy-mark") == 0);
+  CHECK(first_error({{"other-family", "reject"}}).find("--other-family") == 0);
+  CHECK(first_error({{"ip-family", "ipv4"}, {"other-family", "reject"}}) == "none");
+  CHECK(first_error({{"dns", "all"}, {"dns-port", "15001"}}).find("--dns-port") == 0);
+  CHECK(first_error({{"proxy-uid", ""}}).find("--proxy-uid") == 0);
+  CHECK(first_error({{"proxy-uid", ""}, {"proxy-mark", "7"}}) == "none");
+  CHECK(first_error({{"inbound-mode", "tproxy"}, {"forwarded", "capture"}}).find("--forwarded") == 0);
+}
+
+TEST_CASE("lists are merged whatever their order, and an interface under a listed prefix is dropped") {
+  CHECK(config({{"exclude-outbound-cidrs", "10.0.0.0/9,10.128.0.0/9,10.1.0.0/16"}})->exclude_outbound_cidrs.v4.size() ==
+        1);
+  CHECK(config({{"exclude-interfaces", "eth0,eth*,lo,lo"}})->exclude_interfaces ==
+        InterfaceSet{{"eth", true}, {"lo", false}});
+  CHECK(config({{"outbound-cidrs", "*,127.0.0.1/32"}})->named_loopback.v4.size() == 1);
+  CHECK(config({{"outbound-cidrs", "0.0.0.0/0"}})->named_loopback.empty());
+}
