@@ -85,13 +85,15 @@ std::optional<Refusal> NetlinkSocket::request(Message& message, Answer answer,
   std::optional<Refusal> refusal;
   bool done = false;
   while (!done) {
-    switch (receive(answer == Answer::dump)) {
-      case Read::nothing:
-      case Read::overrun:
-        status = Status::inconsistent;
-        return std::nullopt;
-      case Read::data:
-        break;
+    const Read read = receive(answer == Answer::dump && status == Status::complete);
+    if (read == Read::nothing) {
+      status = Status::inconsistent;
+      return std::nullopt;
+    }
+    if (read == Read::overrun) {
+      // What is still queued is read to its end all the same: a dump under way would stand in the next one's way.
+      status = Status::inconsistent;
+      continue;
     }
     for_each_message(inbox(), [&](const nlmsghdr& reply) {
       if (reply.nlmsg_seq != header->nlmsg_seq) return true;

@@ -201,6 +201,11 @@ class NftablesBackend::Impl {
     const Bytes data = user_data(NFTNL_UDATA_SET_KEYBYTEORDER, &order, sizeof order);
     nftnl_set_set_data(handle.get(), NFTNL_SET_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
     const std::vector<WireElement> elements = to_wire(set.elements);
+    // Of known size, so that the kernel takes a hash that never resizes: a dump during a resize may repeat or miss
+    // elements.
+    if (!shape.interval) {
+      nftnl_set_set_u32(handle.get(), NFTNL_SET_DESC_SIZE, static_cast<std::uint32_t>(elements.size()));
+    }
     batch.add(NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL, "add set " + set.name, "sets in nf_tables (CONFIG_NF_TABLES)",
               [&](nlmsghdr* message) { nftnl_set_nlmsg_build_payload(message, handle.get()); });
     // A nested attribute's length has 16 bits, so a long list takes many messages of the same transaction.
@@ -242,11 +247,10 @@ class NftablesBackend::Impl {
   /// Seen, not assumed. A mismatch in a later generation is the work of somebody who came right after; the next attempt
   /// looks again. One in our own generation means that the kernel did something else than it was told.
   bool seen(const Ruleset& ruleset, std::uint32_t committed) {
-    std::uint32_t at = 0;
-    const auto now = observe(at);
-    const auto differences = diff(ruleset, now);
+    const Reading reading = read_in(committed);
+    if (!reading.consistent) return false;
+    const auto differences = diff(ruleset, reading.found);
     if (differences.empty()) return true;
-    if (at != committed) return false;
     const Difference& first = differences.front();
     throw KernelError(EPROTO,
                       "read back the rules: " + first.kind + " in " + first.chain + " [" + first.rule + "]: expected " +
@@ -277,13 +281,22 @@ class NftablesBackend::Impl {
     generic->res_id = 0;
     fill(message.header());
     NetlinkSocket::Status status{};
-    const auto refusal = socket_.request(
-        message, answer,
-        [&](const nlmsghdr& reply) {
-          note_generation(reply);
-          on_message(reply);
-        },
-        status);
+    const auto ask_once = [&] {
+      return socket_.request(
+          message, answer,
+          [&](const nlmsghdr& reply) {
+            note_generation(reply);
+            on_message(reply);
+          },
+          status);
+    };
+    auto refusal = ask_once();
+    // A lost single answer is asked for again; a dump that is not whole makes the whole reading start anew.
+    for (int again = 0; again < read_limit && answer == NetlinkSocket::Answer::one && !refusal &&
+                        status == NetlinkSocket::Status::inconsistent;
+         ++again) {
+      refusal = ask_once();
+    }
     if (status == NetlinkSocket::Status::inconsistent) consistent_ = false;
     if (!refusal) return true;
     if (refusal->error == ENOENT) return false;
@@ -298,9 +311,7 @@ class NftablesBackend::Impl {
   void note_generation(const nlmsghdr& reply) {
     if (mnl_nlmsg_get_payload_len(&reply) < sizeof(nfgenmsg)) return;
     const std::uint16_t now = ntohs(static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(&reply))->res_id);
-    if (answered_ && now != answered_at_) consistent_ = false;
-    answered_ = true;
-    answered_at_ = now;
+    if (now != answered_at_) consistent_ = false;
   }
 
   [[noreturn]] static void throw_refusal(const Refusal& refusal, const std::string& step) {
@@ -314,23 +325,34 @@ class NftablesBackend::Impl {
     throw KernelError(refusal.error, step, refusal.text, remedy);
   }
 
-  /// `at` is the generation that was read, so that a transaction can insist on it.
+  /// The state in one generation, which `at` receives, so that a transaction can insist on it.
   std::optional<Observed> observe(std::uint32_t& at) {
     for (int attempt = 0; attempt < read_limit; ++attempt) {
-      consistent_ = true;
-      answered_ = false;
       at = generation();
-      Observed observed;
-      const bool there = read_table(observed);
-      if (there) {
-        read_chains(observed);
-        const Ruleset readable = observed.other_objects > 0 ? read_sets(observed) : Ruleset{};
-        read_rules(observed, readable);
-      }
-      if (!consistent_ || static_cast<std::uint16_t>(at) != answered_at_) continue;
-      return there ? std::optional<Observed>(std::move(observed)) : std::nullopt;
+      Reading reading = read_in(at);
+      if (reading.consistent) return std::move(reading.found);
     }
     throw KernelError(EAGAIN, "read table inet sluice", "the ruleset of this namespace keeps changing");
+  }
+
+  struct Reading {
+    bool consistent = false;
+    std::optional<Observed> found;
+  };
+
+  /// One reading; consistent where nothing changed meanwhile and the kernel was in generation `at` all along.
+  Reading read_in(std::uint32_t at) {
+    consistent_ = true;
+    answered_at_ = static_cast<std::uint16_t>(at);
+    Observed observed;
+    const bool there = read_table(observed);
+    if (there) {
+      read_chains(observed);
+      const Ruleset readable = observed.other_objects > 0 ? read_sets(observed) : Ruleset{};
+      read_rules(observed, readable);
+    }
+    if (!there) return {consistent_, std::nullopt};
+    return {consistent_, std::move(observed)};
   }
 
   bool read_table(Observed& observed) {
@@ -474,7 +496,6 @@ class NftablesBackend::Impl {
   std::chrono::milliseconds patience_;
   // Of the reading under way:
   bool consistent_ = true;
-  bool answered_ = false;
   std::uint16_t answered_at_ = 0;
 };
 

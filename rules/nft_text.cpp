@@ -173,7 +173,11 @@ std::string to_nft(const Ruleset& ruleset) {
   std::string text = "table inet sluice {\n";
   for (const Set& set : ruleset.sets) {
     text += "\tset " + set.name + " {\n\t\ttype " + std::string(set_type(set.elements)) + "\n";
-    if (needs_intervals(set.elements)) text += "\t\tflags interval\n";
+    if (needs_intervals(set.elements)) {
+      text += "\t\tflags interval\n";
+    } else {
+      text += "\t\tsize " + std::to_string(element_texts(set.elements).size()) + "\n";
+    }
     text += "\t\telements = { " + to_nft(set.elements) + " }\n\t}\n\n";
   }
   for (const Chain& chain : ruleset.chains) {

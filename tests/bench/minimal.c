@@ -169,7 +169,30 @@ static void reset_rule(struct nftnl_rule* rule) {
   send_rule(rule);
 }
 
+/* tcp flags != syn / fin,syn,rst,ack */
+static void running_connections_pass(const char* chain) {
+  const uint8_t flags = 0x17;
+  const uint8_t none = 0;
+  const uint8_t syn = 0x02;
+  struct nftnl_rule* rule = new_rule(chain, "established");
+  meta_byte(rule, NFT_META_L4PROTO, IPPROTO_TCP);
+  struct nftnl_expr* load = expression(rule, "payload");
+  nftnl_expr_set_u32(load, NFTNL_EXPR_PAYLOAD_DREG, NFT_REG_1);
+  nftnl_expr_set_u32(load, NFTNL_EXPR_PAYLOAD_BASE, NFT_PAYLOAD_TRANSPORT_HEADER);
+  nftnl_expr_set_u32(load, NFTNL_EXPR_PAYLOAD_OFFSET, 13);
+  nftnl_expr_set_u32(load, NFTNL_EXPR_PAYLOAD_LEN, sizeof flags);
+  struct nftnl_expr* mask = expression(rule, "bitwise");
+  nftnl_expr_set_u32(mask, NFTNL_EXPR_BITWISE_SREG, NFT_REG_1);
+  nftnl_expr_set_u32(mask, NFTNL_EXPR_BITWISE_DREG, NFT_REG_1);
+  nftnl_expr_set_u32(mask, NFTNL_EXPR_BITWISE_LEN, sizeof flags);
+  nftnl_expr_set_data(mask, NFTNL_EXPR_BITWISE_MASK, &flags, sizeof flags);
+  nftnl_expr_set_data(mask, NFTNL_EXPR_BITWISE_XOR, &none, sizeof none);
+  compare(rule, NFT_CMP_NEQ, &syn, sizeof syn);
+  accept_rule(rule);
+}
+
 static void send_outbound_rules(void) {
+  running_connections_pass("outbound");
   const uint32_t uid = proxy_uid;
   struct nftnl_rule* rule = new_rule("outbound", "proxy");
   meta(rule, NFT_META_SKUID, &uid, sizeof uid);
@@ -195,6 +218,7 @@ static void send_outbound_rules(void) {
 }
 
 static void send_inbound_rules(void) {
+  running_connections_pass("inbound");
   struct nftnl_rule* rule = new_rule("inbound", "forwarded");
   not_local(rule);
   accept_rule(rule);
@@ -205,6 +229,7 @@ static void send_inbound_rules(void) {
 
   redirect_tcp(new_rule("inbound", "inbound"));
 
+  running_connections_pass("inbound_guard");
   rule = new_rule("inbound_guard", "loopback");
   interface_is_lo(rule, NFT_META_IIFNAME);
   accept_rule(rule);

@@ -141,7 +141,7 @@ TEST_CASE("every reference has its set, every port its protocol, and equal setti
       CAPTURE(text);
       for (const char* bare : {"th dport", "th sport", "th flags"}) CHECK(text.find(bare) == std::string::npos);
       for (std::size_t at = text.find('@'); at != std::string::npos; at = text.find('@', at + 1)) {
-        CHECK(ruleset.find_set(text.substr(at + 1, text.find_first_of(" ", at) - at - 1)) != nullptr);
+        CHECK(ruleset.find_set(text.substr(at + 1, text.find_first_of(' ', at) - at - 1)) != nullptr);
       }
     }
   }

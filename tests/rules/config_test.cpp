@@ -103,7 +103,10 @@ TEST_CASE("every option has a value that is taken and one that is refused") {
       {"log-level", "debug", "trace"},
   };
   std::set<std::string_view> covered;
-  for (const auto& [option, taken, refused] : samples) {
+  for (const auto& sample : samples) {
+    const char* option = std::get<0>(sample);
+    const char* taken = std::get<1>(sample);
+    const char* refused = std::get<2>(sample);
     CAPTURE(option);
     covered.insert(option);
     test::Options context;

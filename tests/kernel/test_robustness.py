@@ -1,0 +1,124 @@
+"""Large lists, interrupted calls, lost answers, missing privileges."""
+
+import subprocess
+
+import pytest
+
+import pod as pods
+
+
+def in_pod(pod, *command):
+    return subprocess.run(["ip", "netns", "exec", pod.name, *command], capture_output=True, text=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                          timeout=120, check=False)
+
+
+def every_other_address(count):
+    """Single addresses that cannot merge, over both families."""
+    for number in range(0, count, 2):
+        yield f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    for number in range(0, count, 2):
+        yield f"2001:db8::{number >> 16 & 0xffff:x}:{number & 0xffff:x}"
+
+
+def test_lists_of_a_hundred_thousand_elements_go_in_at_once_and_read_back(pod, tmp_path):
+    path = tmp_path / "large.toml"
+    addresses = ",".join(every_other_address(100_000))
+    ranges = ",".join(f"{first}-{first + 3}" for first in range(1, 60_000, 12))
+    path.write_text(f'exclude-outbound-cidrs = "{addresses}"\nexclude-outbound-ports = "{ranges}"\n')
+    before = pod.generation()
+    assert "created" in pod.sluice("--config", path).stdout
+    assert pod.generation() == before + 1
+    assert "unchanged" in pod.sluice("--config", path).stdout
+    assert pod.generation() == before + 1
+    listed = pod.nft("list", "set", "inet", "sluice", "exclude_outbound_v4").stdout
+    assert listed.split("elements = {")[1].count(",") + 1 == 50_000
+    assert pod.nft("list", "set", "inet", "sluice", "exclude_outbound_ports").stdout.count("-") == 5_000
+    path.write_text(f'exclude-outbound-cidrs = "{addresses},10.255.255.255"\nexclude-outbound-ports = "{ranges}"\n')
+    assert "replaced" in pod.sluice("--config", path).stdout
+    assert pod.generation() == before + 2
+
+
+def test_overlapping_adjacent_and_nested_networks_become_one(pod):
+    pod.sluice("--exclude-outbound-cidrs", "10.0.0.0/9,10.128.0.0/9,10.1.0.0/16,10.2.3.4,fd00::/9,fd80::/9")
+    assert "ip daddr 10.0.0.0/8" in pod.ruleset()
+    assert "ip6 daddr fd00::/8" in pod.ruleset()
+
+
+@pytest.mark.parametrize("call, error", [("sendto", "EINTR"), ("recvfrom", "EINTR"), ("recvfrom", "ENOBUFS")])
+@pytest.mark.parametrize("existing", [False, True], ids=["first", "replacing"])
+def test_an_interrupted_call_or_a_lost_answer_is_not_a_failure(pod, call, error, existing):
+    """Whichever call of the run it hits: the answer may be lost, the rules are not."""
+    pod.sluice()
+    complete = pod.rules()
+    for number in range(1, 16):
+        pod.sluice("cleanup")
+        if existing:
+            pod.sluice("--proxy-port", "4000")
+        done = in_pod(pod, "strace", "-qq", "-o", "/dev/null", "-e", f"inject={call}:error={error}:when={number}", pods.sluice_binary())
+        assert done.returncode == 0, (number, done.stderr)
+        assert pod.rules() == complete, number
+
+
+def test_a_refused_socket_is_told_and_changes_nothing(pod):
+    before = pod.generation()
+    done = in_pod(pod, "strace", "-qq", "-o", "/dev/null", "-e", "inject=sendto:error=EPERM:when=2+", pods.sluice_binary())
+    assert done.returncode == 4
+    assert "Operation not permitted" in done.stderr
+    assert pod.generation() == before
+
+
+def test_without_net_admin_the_capability_is_named(pod):
+    before = pod.generation()
+    done = in_pod(pod, "setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all", pods.sluice_binary())
+    assert done.returncode == 4
+    assert "CAP_NET_ADMIN" in done.stderr
+    assert pod.generation() == before
+
+
+def test_net_admin_alone_is_enough(pod):
+    done = in_pod(pod, "setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin", "--no-new-privs", pods.sluice_binary())
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_unprivileged_user_with_the_ambient_capability_is_enough(pod):
+    done = in_pod(pod, "setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin",
+                  "--bounding-set=-all,+net_admin", "--no-new-privs", pods.sluice_binary())
+    assert done.returncode == 0, done.stderr
+
+
+def test_apply_starts_no_process_and_writes_no_file(pod, tmp_path):
+    trace = tmp_path / "trace"
+    in_pod(pod, "strace", "-f", "-qq", "-o", str(trace), "-e", "trace=%process,%file", pods.sluice_binary())
+    calls = trace.read_text()
+    assert calls.count("execve(") == 1
+    for call in ("fork", "clone", "O_WRONLY", "O_RDWR", "O_CREAT", "nsswitch", "resolv.conf", "localtime"):
+        assert call not in calls, call
+
+
+def test_other_privileges_are_gone_before_the_kernel_is_spoken_to(pod, tmp_path):
+    trace = tmp_path / "trace"
+    in_pod(pod, "strace", "-qq", "-o", str(trace), "-e", "trace=capset,prctl,sendto", pods.sluice_binary())
+    calls = trace.read_text().splitlines()
+    dropped = next(number for number, call in enumerate(calls) if call.startswith("capset("))
+    assert "effective=1<<CAP_NET_ADMIN," in calls[dropped]
+    sent = next(number for number, call in enumerate(calls) if "NFNL_SUBSYS_NFTABLES" in call)
+    assert dropped < sent
+    assert any("PR_SET_NO_NEW_PRIVS" in call for call in calls[:sent])
+
+
+def test_the_nodes_own_namespace_is_refused(sluice):
+    """Only refused, never programmed: the check comes before anything else, and this run has no privilege anyway."""
+    done = subprocess.run(["setpriv", "--bounding-set=-all", "--inh-caps=-all", sluice], capture_output=True, text=True,
+                          env={}, timeout=60, check=False)
+    assert done.returncode == 4
+    assert "--allow-host-network" in done.stderr or "CAP_NET_ADMIN" in done.stderr
+
+
+def test_a_namespace_with_a_nodes_interface_is_refused(pod):
+    in_pod(pod, "ip", "link", "add", "cni0", "type", "bridge")
+    before = pod.generation()
+    done = pod.sluice(check=False)
+    assert done.returncode == 4
+    assert "cni0" in done.stderr and "--allow-host-network" in done.stderr
+    assert pod.generation() == before
+    assert pod.sluice("--allow-host-network").returncode == 0
