@@ -1,9 +1,9 @@
 #include "cli/command_line.hpp"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <map>
 
+#include "cli/cli11.hpp"
 #include "cli/config_file.hpp"
 #include "rules/options.hpp"
 #include "rules/text.hpp"
@@ -104,6 +104,12 @@ struct Parsed {
 
 Parsed parse(const std::vector<std::string>& arguments, Problems& problems) {
   Parsed parsed;
+  const bool only_words = std::none_of(arguments.begin(), arguments.end(),
+                                       [](const std::string& argument) { return argument.substr(0, 1) == "-"; });
+  if (only_words) {
+    parsed.words = arguments;
+    return parsed;
+  }
   CLI::App app("sluice");
   app.set_help_flag();
   app.allow_extras();

@@ -4,12 +4,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstring>
 #include <set>
 #include <sstream>
 
+#include "cli/cli11.hpp"
 #include "rules/options.hpp"
 #include "rules/text.hpp"
 

@@ -2,7 +2,8 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <net/if.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -11,10 +12,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <memory>
 #include <optional>
 
 #include "netfilter/errors.hpp"
+#include "netfilter/netlink.hpp"
 #include "rules/text.hpp"
 
 namespace sluice::netfilter {
@@ -53,9 +54,10 @@ struct Capabilities {
 constexpr std::uint32_t net_admin_bit = 1U << static_cast<unsigned>(CAP_NET_ADMIN);
 static_assert(CAP_NET_ADMIN < 32);
 
-/// Inodes that the kernel gives to the first namespaces (linux/nsfs.h NET_NS_INIT_INO, since 6.18; PID_NS_INIT_INO).
-constexpr ino_t first_network_namespace = 0xEFFFFFF9U;
+/// Inode that the kernel gives to the first PID namespace (linux/proc_ns.h PROC_PID_INIT_INO).
 constexpr ino_t first_pid_namespace = 0xEFFFFFFCU;
+/// Network namespaces are numbered from 1 in the order they were made (net/core/net_namespace.c, since Linux 5.14).
+constexpr std::uint64_t first_network_namespace = 1;
 
 std::optional<ino_t> inode_of(const char* path) {
   struct stat status {};
@@ -63,42 +65,52 @@ std::optional<ino_t> inode_of(const char* path) {
   return status.st_ino;
 }
 
+bool is_first_network_namespace(const NetlinkSocket& socket) {
+  if (const auto cookie = socket.namespace_cookie()) return *cookie == first_network_namespace;
+  // An older kernel: that of the machine's init process, unless PID 1 is a container's own and says nothing of the
+  // node.
+  const auto own = inode_of("/proc/thread-self/ns/net");
+  return own && inode_of("/proc/self/ns/pid") == first_pid_namespace && own == inode_of("/proc/1/ns/net");
+}
+
 /// An interface that only a node of a cluster has, not a pod. docker0 is no sign: pods that run Docker have it too.
-std::optional<std::string> node_interface() {
+std::optional<std::string> node_interface(NetlinkSocket& socket) {
   constexpr std::string_view names[] = {"cni0",        "cbr0",       "cilium_host", "cilium_net",   "kube-ipvs0",
                                         "kube-bridge", "antrea-gw0", "ovn-k8s-mp0", "nodelocaldns", "vxlan.calico"};
   constexpr std::string_view prefixes[] = {"cali", "flannel."};
-  struct Free {
-    void operator()(struct if_nameindex* list) const { if_freenameindex(list); }
-  };
-  const std::unique_ptr<struct if_nameindex, Free> list(if_nameindex());
-  for (const auto* entry = list.get(); entry != nullptr && entry->if_index != 0; ++entry) {
-    const std::string_view name = entry->if_name;
-    for (const std::string_view known : names) {
-      if (name == known) return std::string(name);
-    }
-    for (const std::string_view prefix : prefixes) {
-      if (name.substr(0, prefix.size()) == prefix) return std::string(name);
-    }
-  }
-  return std::nullopt;
+  std::optional<std::string> found;
+  Message request;
+  request.header()->nlmsg_type = RTM_GETLINK;
+  mnl_nlmsg_put_extra_header(request.header(), sizeof(ifinfomsg));
+  // Names are all that is wanted; the counters of many interfaces would be most of the answer.
+  mnl_attr_put_u32(request.header(), IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  NetlinkSocket::Status status{};
+  socket.request(
+      request, NetlinkSocket::Answer::dump,
+      [&](const nlmsghdr& reply) {
+        for_each_attribute(reply, sizeof(ifinfomsg), [&](const nlattr& attribute) {
+          if (mnl_attr_get_type(&attribute) != IFLA_IFNAME) return;
+          const std::string_view name = mnl_attr_get_str(&attribute);
+          const bool known = std::find(std::begin(names), std::end(names), name) != std::end(names) ||
+                             std::any_of(std::begin(prefixes), std::end(prefixes), [&](std::string_view prefix) {
+                               return name.substr(0, prefix.size()) == prefix;
+                             });
+          if (known) found = name;
+        });
+      },
+      status);
+  return found;
 }
 
 }  // namespace
 
 bool in_host_network(std::string& reason) {
-  const auto own = inode_of("/proc/thread-self/ns/net");
-  if (own == first_network_namespace) {
+  NetlinkSocket socket(NETLINK_ROUTE);
+  if (is_first_network_namespace(socket)) {
     reason = "it is the kernel's first network namespace";
     return true;
   }
-  // In a container the process with PID 1 is the container's own, and says nothing of the node.
-  const bool sees_the_nodes_init = inode_of("/proc/self/ns/pid") == first_pid_namespace;
-  if (own && sees_the_nodes_init && own == inode_of("/proc/1/ns/net")) {
-    reason = "it is that of the machine's init process";
-    return true;
-  }
-  if (const auto interface = node_interface()) {
+  if (const auto interface = node_interface(socket)) {
     reason = "it has the interface " + *interface + ", which belongs to a node";
     return true;
   }

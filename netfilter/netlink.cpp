@@ -3,7 +3,6 @@
 #include <linux/netlink.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
 
 #include "netfilter/errors.hpp"
@@ -14,10 +13,6 @@ namespace {
 // Netlink dumps fill buffers of up to 32 KiB (NLMSG_GOODSIZE and the reader's own size, af_netlink.c:netlink_dump).
 constexpr std::size_t inbox_size = 64 * 1024;
 constexpr int interrupted_limit = 1000;
-
-constexpr std::size_t aligned(std::size_t length) {
-  return (length + NLMSG_ALIGNTO - 1) & ~(std::size_t{NLMSG_ALIGNTO} - 1);
-}
 
 }  // namespace
 
@@ -113,6 +108,14 @@ std::optional<Refusal> NetlinkSocket::request(Message& message, Answer answer,
   return refusal;
 }
 
+std::optional<std::uint64_t> NetlinkSocket::namespace_cookie() const {
+  std::uint64_t cookie = 0;
+  socklen_t length = sizeof cookie;
+  if (getsockopt(mnl_socket_get_fd(socket_.get()), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) != 0)
+    return std::nullopt;
+  return cookie;
+}
+
 Refusal refusal_in(const nlmsghdr& message) {
   Refusal refusal;
   refusal.sequence = message.nlmsg_seq;
@@ -131,26 +134,6 @@ Refusal refusal_in(const nlmsghdr& message) {
     }
   });
   return refusal;
-}
-
-void for_each_attribute(const nlmsghdr& message, std::size_t offset, const std::function<void(const nlattr&)>& visit) {
-  const std::size_t length = mnl_nlmsg_get_payload_len(&message);
-  if (offset > length) return;
-  const auto* payload = static_cast<const std::byte*>(mnl_nlmsg_get_payload(&message));
-  for_each_attribute({payload + aligned(offset), length - std::min(aligned(offset), length)}, visit);
-}
-
-void for_each_attribute(std::span<const std::byte> payload, const std::function<void(const nlattr&)>& visit) {
-  while (payload.size() >= sizeof(nlattr)) {
-    const auto* attribute = reinterpret_cast<const nlattr*>(payload.data());
-    if (mnl_attr_ok(attribute, static_cast<int>(payload.size())) == 0) return;
-    visit(*attribute);
-    payload = payload.subspan(std::min(aligned(attribute->nla_len), payload.size()));
-  }
-}
-
-std::span<const std::byte> payload_of(const nlattr& attribute) {
-  return {static_cast<const std::byte*>(mnl_attr_get_payload(&attribute)), mnl_attr_get_payload_len(&attribute)};
 }
 
 bool for_each_message(std::span<const std::byte> datagram, const std::function<bool(const nlmsghdr&)>& visit) {

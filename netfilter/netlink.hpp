@@ -3,6 +3,7 @@
 
 #include <libmnl/libmnl.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -61,6 +62,9 @@ class NetlinkSocket {
   std::optional<Refusal> request(Message& message, Answer answer,
                                  const std::function<void(const nlmsghdr&)>& on_message, Status& status);
 
+  /// The number of the socket's network namespace (SO_NETNS_COOKIE, since Linux 5.14); nothing on older kernels.
+  [[nodiscard]] std::optional<std::uint64_t> namespace_cookie() const;
+
   std::uint32_t next_sequence() { return ++sequence_; }
 
  private:
@@ -77,11 +81,33 @@ class NetlinkSocket {
 /// The refusal or acknowledgement (error 0) in an NLMSG_ERROR message. nlmsgerr.error is a negative errno.
 Refusal refusal_in(const nlmsghdr& message);
 
-/// Calls `visit` for each well-formed attribute after the first `offset` bytes of the payload; stops at the first that
-/// is not.
-void for_each_attribute(const nlmsghdr& message, std::size_t offset, const std::function<void(const nlattr&)>& visit);
-void for_each_attribute(std::span<const std::byte> payload, const std::function<void(const nlattr&)>& visit);
-std::span<const std::byte> payload_of(const nlattr& attribute);
+constexpr std::size_t aligned(std::size_t length) {
+  return (length + NLMSG_ALIGNTO - 1) & ~(std::size_t{NLMSG_ALIGNTO} - 1);
+}
+
+inline std::span<const std::byte> payload_of(const nlattr& attribute) {
+  return {static_cast<const std::byte*>(mnl_attr_get_payload(&attribute)), mnl_attr_get_payload_len(&attribute)};
+}
+
+/// Calls `visit` for each well-formed attribute of a payload; stops at the first that is not.
+template <typename Visit>
+void for_each_attribute(std::span<const std::byte> payload, const Visit& visit) {
+  while (payload.size() >= sizeof(nlattr)) {
+    const auto* attribute = reinterpret_cast<const nlattr*>(payload.data());
+    if (mnl_attr_ok(attribute, static_cast<int>(payload.size())) == 0) return;
+    visit(*attribute);
+    payload = payload.subspan(std::min(aligned(attribute->nla_len), payload.size()));
+  }
+}
+
+/// The same after the first `offset` bytes of a message's payload.
+template <typename Visit>
+void for_each_attribute(const nlmsghdr& message, std::size_t offset, const Visit& visit) {
+  const std::size_t length = mnl_nlmsg_get_payload_len(&message);
+  if (aligned(offset) > length) return;
+  const auto* payload = static_cast<const std::byte*>(mnl_nlmsg_get_payload(&message));
+  for_each_attribute({payload + aligned(offset), length - aligned(offset)}, visit);
+}
 
 /// Calls `visit` for each whole message of a datagram; false where `visit` asked to stop.
 bool for_each_message(std::span<const std::byte> datagram, const std::function<bool(const nlmsghdr&)>& visit);

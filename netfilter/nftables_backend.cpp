@@ -171,8 +171,12 @@ class NftablesBackend::Impl {
   }
 
   static void add_table_removal(OpenBatch& batch) {
-    batch.add(NFT_MSG_DELTABLE, 0, "delete table inet sluice", {},
-              [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_TABLE_NAME, table_name.c_str()); });
+    batch.add(
+        NFT_MSG_DELTABLE, 0,
+        [] {
+          return Label{"delete table inet sluice", {}};
+        },
+        [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_TABLE_NAME, table_name.c_str()); });
   }
 
   static void add_table(OpenBatch& batch, const std::string& comment) {
@@ -182,9 +186,12 @@ class NftablesBackend::Impl {
       const Bytes data = comment_data(comment);
       nftnl_table_set_data(table.get(), NFTNL_TABLE_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
     }
-    batch.add(NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, "add table inet sluice",
-              "nf_tables for family inet (Linux 3.14)",
-              [&](nlmsghdr* message) { nftnl_table_nlmsg_build_payload(message, table.get()); });
+    batch.add(
+        NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL,
+        [] {
+          return Label{"add table inet sluice", "nf_tables for family inet (Linux 3.14)"};
+        },
+        [&](nlmsghdr* message) { nftnl_table_nlmsg_build_payload(message, table.get()); });
   }
 
   static void add_set(OpenBatch& batch, const Set& set, std::uint32_t id) {
@@ -206,15 +213,23 @@ class NftablesBackend::Impl {
     if (!shape.interval) {
       nftnl_set_set_u32(handle.get(), NFTNL_SET_DESC_SIZE, static_cast<std::uint32_t>(elements.size()));
     }
-    batch.add(NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL, "add set " + set.name, "sets in nf_tables (CONFIG_NF_TABLES)",
-              [&](nlmsghdr* message) { nftnl_set_nlmsg_build_payload(message, handle.get()); });
+    batch.add(
+        NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL,
+        [&set] {
+          return Label{"add set " + set.name, "sets in nf_tables (CONFIG_NF_TABLES)"};
+        },
+        [&](nlmsghdr* message) { nftnl_set_nlmsg_build_payload(message, handle.get()); });
     // A nested attribute's length has 16 bits, so a long list takes many messages of the same transaction.
     constexpr std::size_t elements_room = 60UL * 1024;
     for (std::size_t next = 0; next < elements.size();) {
-      const std::string what = "add elements from #" + std::to_string(next) + " on to set " + set.name;
-      batch.add(NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, what, {}, [&](nlmsghdr* message) {
-        next = put_elements(message, table_name, set.name, id, elements, next, elements_room);
-      });
+      batch.add(
+          NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL,
+          [&set, first = next] {
+            return Label{"add elements from #" + std::to_string(first) + " on to set " + set.name, {}};
+          },
+          [&](nlmsghdr* message) {
+            next = put_elements(message, table_name, set.name, id, elements, next, elements_room);
+          });
     }
   }
 
@@ -226,8 +241,12 @@ class NftablesBackend::Impl {
     nftnl_chain_set_u32(handle.get(), NFTNL_CHAIN_HOOKNUM, hook_number(chain.hook));
     nftnl_chain_set_s32(handle.get(), NFTNL_CHAIN_PRIO, chain.priority);
     nftnl_chain_set_u32(handle.get(), NFTNL_CHAIN_POLICY, NF_ACCEPT);
-    batch.add(NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL, "add chain " + chain.name, missing_for(chain),
-              [&](nlmsghdr* message) { nftnl_chain_nlmsg_build_payload(message, handle.get()); });
+    batch.add(
+        NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL,
+        [&chain] {
+          return Label{"add chain " + chain.name, missing_for(chain)};
+        },
+        [&](nlmsghdr* message) { nftnl_chain_nlmsg_build_payload(message, handle.get()); });
   }
 
   static void add_rule(OpenBatch& batch, const Chain& chain, const Rule& rule, const Ruleset& ruleset) {
@@ -239,9 +258,12 @@ class NftablesBackend::Impl {
     for (const Expression& expression : to_expressions(rule, ruleset)) {
       nftnl_rule_add_expr(handle.get(), to_nftnl(expression));
     }
-    batch.add(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND,
-              "add rule [" + rule.name + "] to chain " + chain.name + ": " + to_nft(rule), missing_for(rule),
-              [&](nlmsghdr* message) { nftnl_rule_nlmsg_build_payload(message, handle.get()); });
+    batch.add(
+        NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND,
+        [&chain, &rule] {
+          return Label{"add rule [" + rule.name + "] to chain " + chain.name + ": " + to_nft(rule), missing_for(rule)};
+        },
+        [&](nlmsghdr* message) { nftnl_rule_nlmsg_build_payload(message, handle.get()); });
   }
 
   /// Seen, not assumed. A mismatch in a later generation is the work of somebody who came right after; the next attempt
@@ -454,8 +476,8 @@ class NftablesBackend::Impl {
         NFT_MSG_GETRULE, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the rules",
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_RULE_TABLE, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
-          std::string table;
-          std::string chain;
+          std::string_view table;
+          std::string_view chain;
           for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
             if (mnl_attr_get_type(&attribute) == NFTA_RULE_TABLE) table = mnl_attr_get_str(&attribute);
             if (mnl_attr_get_type(&attribute) == NFTA_RULE_CHAIN) chain = mnl_attr_get_str(&attribute);
@@ -467,25 +489,20 @@ class NftablesBackend::Impl {
   }
 
   static ObservedRule rule_from(const nlmsghdr& reply, const Ruleset& sets) {
-    ObservedRule observed{Opaque{"a rule that libnftnl cannot read"}, {}, {}};
-    const auto rule = owned<RuleHandle>(nftnl_rule_alloc());
-    if (nftnl_rule_nlmsg_parse(&reply, rule.get()) < 0) return observed;
-    std::uint32_t length = 0;
-    const void* data = nftnl_rule_get_data(rule.get(), NFTNL_RULE_USERDATA, &length);
-    if (data != nullptr) observed.comment = comment_from(data, length);
+    ObservedRule observed;
     Expressions expressions;
-    nftnl_expr_foreach(
-        rule.get(),
-        [](nftnl_expr* expression, void* into) {
-          static_cast<Expressions*>(into)->push_back(from_nftnl(expression));
-          return 0;
-        },
-        &expressions);
+    for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
+      const auto payload = payload_of(attribute);
+      if (mnl_attr_get_type(&attribute) == NFTA_RULE_EXPRESSIONS) expressions = expressions_in(attribute);
+      if (mnl_attr_get_type(&attribute) == NFTA_RULE_USERDATA) {
+        observed.comment = comment_from(payload.data(), static_cast<std::uint32_t>(payload.size()));
+      }
+    });
     for (const Expression& expression : expressions) {
       if (const auto* count = std::get_if<Count>(&expression)) observed.counters = {count->packets, count->bytes};
     }
     if (auto decoded = rule_from_expressions(expressions, observed.comment, sets)) {
-      observed.rule = std::move(*decoded);
+      observed.rule = *std::move(decoded);
     } else {
       observed.rule = Opaque{to_text(expressions)};
     }

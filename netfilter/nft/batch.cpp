@@ -36,7 +36,7 @@ OpenBatch::OpenBatch(NetlinkSocket& socket, std::uint32_t generation)
   nlmsghdr* begin = begin_message(NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
   batch_.first_sequence_ = begin->nlmsg_seq;
   mnl_attr_put_u32(begin, NFNL_BATCH_GENID, htonl(generation));
-  batch_.steps_.push_back({"commit the transaction", "nf_tables (CONFIG_NF_TABLES)"});
+  batch_.steps_.emplace_back([] { return Label{"commit the transaction", "nf_tables (CONFIG_NF_TABLES)"}; });
   append();
 }
 
@@ -61,12 +61,12 @@ void OpenBatch::append() {
   batch_.bytes_.resize((batch_.bytes_.size() + NLMSG_ALIGNTO - 1) / NLMSG_ALIGNTO * NLMSG_ALIGNTO);
 }
 
-void OpenBatch::add(std::uint16_t type, std::uint16_t flags, std::string what, std::string missing,
+void OpenBatch::add(std::uint16_t type, std::uint16_t flags, std::function<Label()> label,
                     const std::function<void(nlmsghdr*)>& fill) {
   nlmsghdr* message =
       begin_message(static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8U | type), flags, NFPROTO_INET, 0);
   fill(message);
-  batch_.steps_.push_back({std::move(what), std::move(missing)});
+  batch_.steps_.push_back(std::move(label));
   append();
 }
 
@@ -106,7 +106,7 @@ SealedBatch::Result SealedBatch::send(NetlinkSocket& socket) const {
 }
 
 void SealedBatch::refuse(const Refusal& refusal) const {
-  const Step& step = steps_[refusal.sequence - first_sequence_];
+  const Label step = steps_[refusal.sequence - first_sequence_]();
   const auto kind = refusal.error == EPERM                                 ? KernelError::Kind::missing_privilege
                     : says_missing(refusal.error) && !step.missing.empty() ? KernelError::Kind::missing_feature
                                                                            : KernelError::Kind::refused;

@@ -14,6 +14,12 @@
 
 namespace sluice::netfilter {
 
+/// What one message of a batch asks for, in words.
+struct Label {
+  std::string what;
+  std::string missing;  ///< what the kernel lacks if it answers "not there" or "not supported"
+};
+
 /// Finished and ready to send; only OpenBatch::seal makes one.
 class SealedBatch {
  public:
@@ -28,14 +34,10 @@ class SealedBatch {
 
  private:
   friend class OpenBatch;
-  struct Step {
-    std::string what;
-    std::string missing;  ///< what the kernel lacks if it answers "not there" or "not supported"
-  };
   [[noreturn]] void refuse(const Refusal& refusal) const;
 
   std::vector<std::byte> bytes_;
-  std::vector<Step> steps_;  ///< by sequence number, from first_sequence_ on
+  std::vector<std::function<Label()>> steps_;  ///< by sequence number, from first_sequence_ on
   std::uint32_t first_sequence_ = 0;
 };
 
@@ -45,8 +47,8 @@ class OpenBatch {
   OpenBatch(NetlinkSocket& socket, std::uint32_t generation);
 
   /// Appends one message of type NFT_MSG_`type` with NLM_F_`flags` for table family inet; `fill` adds its attributes.
-  /// `what` names the object in errors, `missing` what a kernel without support for it lacks.
-  void add(std::uint16_t type, std::uint16_t flags, std::string what, std::string missing,
+  /// `label` is called only where the kernel refuses; what it refers to must live until the batch has been sent.
+  void add(std::uint16_t type, std::uint16_t flags, std::function<Label()> label,
            const std::function<void(nlmsghdr*)>& fill);
 
   /// Adds the end mark.

@@ -1,12 +1,18 @@
 #include "netfilter/nft/expression.hpp"
 
+#include <arpa/inet.h>
+#include <endian.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nf_tables.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 
+#include "netfilter/netlink.hpp"
 #include "netfilter/nft/handles.hpp"
 #include "rules/ruleset.hpp"
 
@@ -25,23 +31,8 @@ void put(const ExprHandle& expr, std::uint16_t attribute, const Bytes& value) {
   nftnl_expr_set(expr.get(), attribute, value.data(), static_cast<std::uint32_t>(value.size()));
 }
 
-std::uint32_t get(const nftnl_expr* expr, std::uint16_t attribute) {
-  return nftnl_expr_is_set(expr, attribute) ? nftnl_expr_get_u32(expr, attribute) : 0;
-}
-
-Bytes get_bytes(const nftnl_expr* expr, std::uint16_t attribute) {
-  std::uint32_t length = 0;
-  const void* data = nftnl_expr_get(expr, attribute, &length);
-  if (data == nullptr) return {};
-  const auto* first = static_cast<const std::uint8_t*>(data);
-  return {first, first + length};
-}
-
 bool all_zero(const Bytes& bytes) {
-  for (const std::uint8_t byte : bytes) {
-    if (byte != 0) return false;
-  }
-  return true;
+  return std::all_of(bytes.begin(), bytes.end(), [](std::uint8_t byte) { return byte == 0; });
 }
 
 struct Encoder {
@@ -152,87 +143,146 @@ struct Encoder {
   }
 };
 
-std::optional<Expression> decode_meta(const nftnl_expr* expr) {
-  const std::uint32_t key = get(expr, NFTNL_EXPR_META_KEY);
-  if (get(expr, NFTNL_EXPR_META_DREG) == reg) return MetaLoad{key};
-  if (get(expr, NFTNL_EXPR_META_SREG) == reg) return MetaStore{key};
+/// The attributes of one expression (NFTA_EXPR_DATA), by type.
+class Attributes {
+ public:
+  explicit Attributes(std::span<const std::byte> payload) {
+    for_each_attribute(payload, [&](const nlattr& attribute) {
+      const auto type = mnl_attr_get_type(&attribute);
+      if (type < known_.size()) known_[type] = &attribute;
+    });
+  }
+
+  [[nodiscard]] bool has(std::size_t type) const { return known_[type] != nullptr; }
+
+  /// In host byte order; 0 where absent, which is no register and no flag.
+  [[nodiscard]] std::uint32_t number(std::size_t type) const {
+    return has(type) && payload_of(*known_[type]).size() == 4 ? ntohl(mnl_attr_get_u32(known_[type])) : 0;
+  }
+  [[nodiscard]] std::uint64_t long_number(std::size_t type) const {
+    return has(type) && payload_of(*known_[type]).size() == 8 ? be64toh(mnl_attr_get_u64(known_[type])) : 0;
+  }
+  [[nodiscard]] std::uint8_t byte(std::size_t type) const {
+    return has(type) && !payload_of(*known_[type]).empty() ? mnl_attr_get_u8(known_[type]) : 0;
+  }
+  [[nodiscard]] std::string text(std::size_t type) const {
+    if (!has(type)) return {};
+    const auto payload = payload_of(*known_[type]);
+    const auto* first = reinterpret_cast<const char*>(payload.data());
+    return {first, strnlen(first, payload.size())};
+  }
+  [[nodiscard]] Attributes nested(std::size_t type) const {
+    return has(type) ? Attributes(payload_of(*known_[type])) : Attributes({});
+  }
+  /// The value in a nested NFTA_DATA_VALUE.
+  [[nodiscard]] Bytes value(std::size_t type) const {
+    const Attributes data = nested(type);
+    if (!data.has(NFTA_DATA_VALUE)) return {};
+    const auto payload = payload_of(*data.known_[NFTA_DATA_VALUE]);
+    const auto* first = reinterpret_cast<const std::uint8_t*>(payload.data());
+    return {first, first + payload.size()};
+  }
+
+ private:
+  std::array<const nlattr*, 12> known_{};
+};
+
+std::optional<Expression> decode_meta(const Attributes& a) {
+  if (a.number(NFTA_META_DREG) == reg) return MetaLoad{a.number(NFTA_META_KEY)};
+  if (a.number(NFTA_META_SREG) == reg) return MetaStore{a.number(NFTA_META_KEY)};
   return std::nullopt;
 }
 
-std::optional<Expression> decode_ct(const nftnl_expr* expr) {
-  const std::uint32_t key = get(expr, NFTNL_EXPR_CT_KEY);
-  if (nftnl_expr_is_set(expr, NFTNL_EXPR_CT_DIR)) return std::nullopt;
-  if (get(expr, NFTNL_EXPR_CT_DREG) == reg) return ConntrackLoad{key};
-  if (get(expr, NFTNL_EXPR_CT_SREG) == reg) return ConntrackStore{key};
+std::optional<Expression> decode_ct(const Attributes& a) {
+  if (a.has(NFTA_CT_DIRECTION)) return std::nullopt;
+  if (a.number(NFTA_CT_DREG) == reg) return ConntrackLoad{a.number(NFTA_CT_KEY)};
+  if (a.number(NFTA_CT_SREG) == reg) return ConntrackStore{a.number(NFTA_CT_KEY)};
   return std::nullopt;
 }
 
-std::optional<Expression> decode_payload(const nftnl_expr* expr) {
-  if (get(expr, NFTNL_EXPR_PAYLOAD_DREG) != reg) return std::nullopt;
-  return PayloadLoad{get(expr, NFTNL_EXPR_PAYLOAD_BASE), get(expr, NFTNL_EXPR_PAYLOAD_OFFSET),
-                     get(expr, NFTNL_EXPR_PAYLOAD_LEN)};
+std::optional<Expression> decode_payload(const Attributes& a) {
+  if (a.number(NFTA_PAYLOAD_DREG) != reg) return std::nullopt;
+  return PayloadLoad{a.number(NFTA_PAYLOAD_BASE), a.number(NFTA_PAYLOAD_OFFSET), a.number(NFTA_PAYLOAD_LEN)};
 }
 
-std::optional<Expression> decode_fib(const nftnl_expr* expr) {
-  if (get(expr, NFTNL_EXPR_FIB_DREG) != reg) return std::nullopt;
-  return FibLoad{get(expr, NFTNL_EXPR_FIB_FLAGS), get(expr, NFTNL_EXPR_FIB_RESULT)};
+std::optional<Expression> decode_fib(const Attributes& a) {
+  if (a.number(NFTA_FIB_DREG) != reg) return std::nullopt;
+  return FibLoad{a.number(NFTA_FIB_FLAGS), a.number(NFTA_FIB_RESULT)};
 }
 
-std::optional<Expression> decode_byteorder(const nftnl_expr* expr) {
-  const bool ours = get(expr, NFTNL_EXPR_BYTEORDER_SREG) == reg && get(expr, NFTNL_EXPR_BYTEORDER_DREG) == reg &&
-                    get(expr, NFTNL_EXPR_BYTEORDER_OP) == NFT_BYTEORDER_HTON &&
-                    get(expr, NFTNL_EXPR_BYTEORDER_LEN) == sizeof(std::uint32_t) &&
-                    get(expr, NFTNL_EXPR_BYTEORDER_SIZE) == sizeof(std::uint32_t);
+std::optional<Expression> decode_byteorder(const Attributes& a) {
+  const bool ours = a.number(NFTA_BYTEORDER_SREG) == reg && a.number(NFTA_BYTEORDER_DREG) == reg &&
+                    a.number(NFTA_BYTEORDER_OP) == NFT_BYTEORDER_HTON &&
+                    a.number(NFTA_BYTEORDER_LEN) == sizeof(std::uint32_t) &&
+                    a.number(NFTA_BYTEORDER_SIZE) == sizeof(std::uint32_t);
   return ours ? std::optional<Expression>(ToNetworkOrder{}) : std::nullopt;
 }
 
-std::optional<Expression> decode_bitwise(const nftnl_expr* expr) {
-  const bool ours = get(expr, NFTNL_EXPR_BITWISE_SREG) == reg && get(expr, NFTNL_EXPR_BITWISE_DREG) == reg &&
-                    get(expr, NFTNL_EXPR_BITWISE_OP) == NFT_BITWISE_BOOL &&
-                    all_zero(get_bytes(expr, NFTNL_EXPR_BITWISE_XOR));
-  return ours ? std::optional<Expression>(And{get_bytes(expr, NFTNL_EXPR_BITWISE_MASK)}) : std::nullopt;
+std::optional<Expression> decode_bitwise(const Attributes& a) {
+  const bool ours = a.number(NFTA_BITWISE_SREG) == reg && a.number(NFTA_BITWISE_DREG) == reg &&
+                    a.number(NFTA_BITWISE_OP) == NFT_BITWISE_BOOL && all_zero(a.value(NFTA_BITWISE_XOR));
+  return ours ? std::optional<Expression>(And{a.value(NFTA_BITWISE_MASK)}) : std::nullopt;
 }
 
-std::optional<Expression> decode_cmp(const nftnl_expr* expr) {
-  if (get(expr, NFTNL_EXPR_CMP_SREG) != reg) return std::nullopt;
-  return Compare{get(expr, NFTNL_EXPR_CMP_OP), get_bytes(expr, NFTNL_EXPR_CMP_DATA)};
+std::optional<Expression> decode_cmp(const Attributes& a) {
+  if (a.number(NFTA_CMP_SREG) != reg) return std::nullopt;
+  return Compare{a.number(NFTA_CMP_OP), a.value(NFTA_CMP_DATA)};
 }
 
-std::optional<Expression> decode_lookup(const nftnl_expr* expr) {
-  const bool plain = get(expr, NFTNL_EXPR_LOOKUP_SREG) == reg && get(expr, NFTNL_EXPR_LOOKUP_FLAGS) == 0 &&
-                     !nftnl_expr_is_set(expr, NFTNL_EXPR_LOOKUP_DREG);
-  if (!plain) return std::nullopt;
-  return Lookup{nftnl_expr_get_str(expr, NFTNL_EXPR_LOOKUP_SET)};
+std::optional<Expression> decode_lookup(const Attributes& a) {
+  const bool plain = a.number(NFTA_LOOKUP_SREG) == reg && a.number(NFTA_LOOKUP_FLAGS) == 0 && !a.has(NFTA_LOOKUP_DREG);
+  return plain ? std::optional<Expression>(Lookup{a.text(NFTA_LOOKUP_SET)}) : std::nullopt;
 }
 
-std::optional<Expression> decode_counter(const nftnl_expr* expr) {
-  return Count{nftnl_expr_get_u64(expr, NFTNL_EXPR_CTR_PACKETS), nftnl_expr_get_u64(expr, NFTNL_EXPR_CTR_BYTES)};
+std::optional<Expression> decode_counter(const Attributes& a) {
+  return Count{a.long_number(NFTA_COUNTER_PACKETS), a.long_number(NFTA_COUNTER_BYTES)};
 }
 
-std::optional<Expression> decode_immediate(const nftnl_expr* expr) {
-  const std::uint32_t destination = get(expr, NFTNL_EXPR_IMM_DREG);
-  if (destination == NFT_REG_VERDICT && !nftnl_expr_is_set(expr, NFTNL_EXPR_IMM_CHAIN)) {
-    return Verdict{get(expr, NFTNL_EXPR_IMM_VERDICT)};
+std::optional<Expression> decode_immediate(const Attributes& a) {
+  const Attributes verdict = a.nested(NFTA_IMMEDIATE_DATA).nested(NFTA_DATA_VERDICT);
+  if (a.has(NFTA_IMMEDIATE_DREG) && a.number(NFTA_IMMEDIATE_DREG) == NFT_REG_VERDICT &&
+      verdict.has(NFTA_VERDICT_CODE) && !verdict.has(NFTA_VERDICT_CHAIN)) {
+    return Verdict{verdict.number(NFTA_VERDICT_CODE)};
   }
-  if (destination == reg) return LoadValue{get_bytes(expr, NFTNL_EXPR_IMM_DATA)};
+  if (a.number(NFTA_IMMEDIATE_DREG) == reg) return LoadValue{a.value(NFTA_IMMEDIATE_DATA)};
   return std::nullopt;
 }
 
-std::optional<Expression> decode_redir(const nftnl_expr* expr) {
-  const std::uint32_t maximum = get(expr, NFTNL_EXPR_REDIR_REG_PROTO_MAX);
-  const bool ours = get(expr, NFTNL_EXPR_REDIR_REG_PROTO_MIN) == reg && (maximum == 0 || maximum == reg) &&
-                    get(expr, NFTNL_EXPR_REDIR_FLAGS) == NF_NAT_RANGE_PROTO_SPECIFIED;
+std::optional<Expression> decode_redir(const Attributes& a) {
+  const std::uint32_t maximum = a.number(NFTA_REDIR_REG_PROTO_MAX);
+  const bool ours = a.number(NFTA_REDIR_REG_PROTO_MIN) == reg && (maximum == 0 || maximum == reg) &&
+                    a.number(NFTA_REDIR_FLAGS) == NF_NAT_RANGE_PROTO_SPECIFIED;
   return ours ? std::optional<Expression>(RedirectToRegister{}) : std::nullopt;
 }
 
-std::optional<Expression> decode_tproxy(const nftnl_expr* expr) {
-  const bool ours = get(expr, NFTNL_EXPR_TPROXY_FAMILY) == NFPROTO_UNSPEC &&
-                    get(expr, NFTNL_EXPR_TPROXY_REG_ADDR) == 0 && get(expr, NFTNL_EXPR_TPROXY_REG_PORT) == reg;
+std::optional<Expression> decode_tproxy(const Attributes& a) {
+  const bool ours = a.number(NFTA_TPROXY_FAMILY) == NFPROTO_UNSPEC && a.number(NFTA_TPROXY_REG_ADDR) == 0 &&
+                    a.number(NFTA_TPROXY_REG_PORT) == reg;
   return ours ? std::optional<Expression>(TproxyToRegister{}) : std::nullopt;
 }
 
-std::optional<Expression> decode_reject(const nftnl_expr* expr) {
-  return RejectPacket{get(expr, NFTNL_EXPR_REJECT_TYPE), nftnl_expr_get_u8(expr, NFTNL_EXPR_REJECT_CODE)};
+std::optional<Expression> decode_reject(const Attributes& a) {
+  return RejectPacket{a.number(NFTA_REJECT_TYPE), a.byte(NFTA_REJECT_ICMP_CODE)};
+}
+
+Expression decode(const Attributes& expression) {
+  const std::string name = expression.text(NFTA_EXPR_NAME);
+  struct Decoder {
+    const char* name;
+    std::optional<Expression> (*decode)(const Attributes&);
+  };
+  constexpr Decoder decoders[] = {
+      {"meta", decode_meta},           {"cmp", decode_cmp},         {"counter", decode_counter},
+      {"immediate", decode_immediate}, {"payload", decode_payload}, {"ct", decode_ct},
+      {"bitwise", decode_bitwise},     {"fib", decode_fib},         {"lookup", decode_lookup},
+      {"byteorder", decode_byteorder}, {"redir", decode_redir},     {"reject", decode_reject},
+      {"tproxy", decode_tproxy},
+  };
+  for (const Decoder& decoder : decoders) {
+    if (name != decoder.name) continue;
+    if (auto decoded = decoder.decode(expression.nested(NFTA_EXPR_DATA))) return *std::move(decoded);
+  }
+  return Foreign{name};
 }
 
 std::string hex(const Bytes& bytes) {
@@ -281,32 +331,12 @@ std::string expression_text(const Expression& expression) {
 
 nftnl_expr* to_nftnl(const Expression& expression) { return std::visit(Encoder{}, expression).release(); }
 
-Expression from_nftnl(const nftnl_expr* expression) {
-  const std::string name = nftnl_expr_get_str(expression, NFTNL_EXPR_NAME);
-  struct Decoder {
-    const char* name;
-    std::optional<Expression> (*decode)(const nftnl_expr*);
-  };
-  constexpr Decoder decoders[] = {
-      {"meta", decode_meta},
-      {"ct", decode_ct},
-      {"payload", decode_payload},
-      {"fib", decode_fib},
-      {"byteorder", decode_byteorder},
-      {"bitwise", decode_bitwise},
-      {"cmp", decode_cmp},
-      {"lookup", decode_lookup},
-      {"counter", decode_counter},
-      {"immediate", decode_immediate},
-      {"redir", decode_redir},
-      {"tproxy", decode_tproxy},
-      {"reject", decode_reject},
-  };
-  for (const Decoder& decoder : decoders) {
-    if (name != decoder.name) continue;
-    if (auto decoded = decoder.decode(expression)) return *decoded;
-  }
-  return Foreign{name};
+Expressions expressions_in(const nlattr& list) {
+  Expressions expressions;
+  expressions.reserve(8);
+  for_each_attribute(payload_of(list),
+                     [&](const nlattr& element) { expressions.push_back(decode(Attributes(payload_of(element)))); });
+  return expressions;
 }
 
 std::string to_text(const Expressions& expressions) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 struct nftnl_expr;
+struct nlattr;
 
 namespace sluice::netfilter {
 
@@ -97,8 +98,9 @@ using Expressions = std::vector<Expression>;
 /// A new libnftnl expression, which the caller owns until it gives it to a rule. Never for Foreign (std::logic_error).
 nftnl_expr* to_nftnl(const Expression& expression);
 
-/// Total: what is not ours becomes Foreign.
-Expression from_nftnl(const nftnl_expr* expression);
+/// The expressions in an NFTA_RULE_EXPRESSIONS attribute, read without libnftnl so that one which it does not know, or
+/// an attribute that is newer than it, does no harm. Total: what is not ours becomes Foreign.
+Expressions expressions_in(const nlattr& list);
 
 /// Terse, for showing a rule that sluice did not write.
 std::string to_text(const Expressions& expressions);
