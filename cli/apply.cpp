@@ -1,6 +1,7 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "cli/commands.hpp"
 #include "cli/output.hpp"
@@ -9,6 +10,7 @@
 #include "netfilter/namespace_keeper.hpp"
 #include "netfilter/namespaces.hpp"
 #include "netfilter/nftables_backend.hpp"
+#include "netfilter/system_files.hpp"
 #include "rules/compile.hpp"
 #include "rules/namespace_state.hpp"
 
@@ -66,6 +68,14 @@ ExitCode refuse_host_network(const Settings& settings, const Log& log) {
   return ExitCode::unsupported;
 }
 
+/// After the rules, because conntrack has no settings in a namespace that does not use it. Never a failure.
+void set_close_wait_timeout(std::chrono::seconds timeout, const Log& log) {
+  if (const int error = netfilter::write_close_wait_timeout(timeout); error != 0) {
+    log.warning("--close-wait-timeout: cannot be set here (" + std::generic_category().message(error) +
+                "); the kernel's own value stays");
+  }
+}
+
 }  // namespace
 
 ExitCode apply(const Config& config, const Log& log) {
@@ -85,6 +95,7 @@ ExitCode apply(const Config& config, const Log& log) {
   if (outcome == netfilter::Outcome::replaced) {
     for (const std::string& line : netfilter::remove_unwanted(state).done) log.debug("done: " + line);
   }
+  if (config->close_wait_timeout) set_close_wait_timeout(*config->close_wait_timeout, log);
   report(*config, outcome);
   return ExitCode::done;
 }

@@ -7,6 +7,7 @@
 #error "<iostream> has been included already"
 #endif
 
+// NOLINTNEXTLINE(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): the guard has that name
 #define _GLIBCXX_IOSTREAM 1
 #include <istream>
 #include <ostream>

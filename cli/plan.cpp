@@ -2,7 +2,9 @@
 #include "cli/output.hpp"
 #include "cli/preparation.hpp"
 #include "cli/ruleset_json.hpp"
+#include "netfilter/nftables_backend.hpp"
 #include "rules/compile.hpp"
+#include "rules/drift.hpp"
 #include "rules/namespace_state.hpp"
 #include "rules/nft_text.hpp"
 
@@ -16,11 +18,32 @@ std::string nft_plan(const Ruleset& ruleset, const NamespaceState& state) {
   return text + to_nft(ruleset);
 }
 
+/// `- outbound [proxy] meta skuid 1337 accept`, then `+` with what would stand there instead.
+std::string difference_text(const Difference& difference) {
+  std::string place = difference.chain.empty() ? "" : difference.chain + " ";
+  if (!difference.rule.empty()) place += "[" + difference.rule + "] ";
+  std::string text;
+  if (!difference.found.empty()) text += "- " + place + difference.found + "\n";
+  if (!difference.expected.empty()) text += "+ " + place + difference.expected + "\n";
+  return text;
+}
+
+/// What apply would change, by rule.
+ExitCode compare_with_kernel(const Config& config, const Log& log) {
+  if (const ExitCode code = stand_in_namespace(*config, log); code != ExitCode::done) return code;
+  netfilter::NftablesBackend backend(config->lock_timeout);
+  std::string text;
+  for (const Difference& difference : diff(compile(config), backend.observe())) text += difference_text(difference);
+  print(text.empty() ? "no difference\n" : text);
+  return text.empty() ? ExitCode::done : ExitCode::drift;
+}
+
 }  // namespace
 
 ExitCode plan(const Config& config, const Log& log) {
   if (!format_is_one_of(*config, {OutputFormat::nft, OutputFormat::json}, "nft, json", log)) return ExitCode::bad_input;
   if (const ExitCode code = check_backend(*config, log); code != ExitCode::done) return code;
+  if (config->diff) return compare_with_kernel(config, log);
   const Ruleset ruleset = compile(config);
   const NamespaceState state = namespace_state(config);
   print(config->format == OutputFormat::json ? to_json_text(ruleset, state) : nft_plan(ruleset, state));

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <memory>
 
 #include "rules/text.hpp"
@@ -55,6 +56,15 @@ std::vector<IpAddress> name_servers() {
 }
 
 }  // namespace
+
+int write_close_wait_timeout(std::chrono::seconds timeout) {
+  const int descriptor = open("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait", O_WRONLY | O_CLOEXEC);
+  if (descriptor < 0) return errno;
+  const std::string text = std::to_string(timeout.count());
+  const int error = write(descriptor, text.data(), text.size()) < 0 ? errno : 0;
+  close(descriptor);
+  return error;
+}
 
 Lookups system_lookups() { return {lookup_in("/etc/passwd"), lookup_in("/etc/group"), name_servers}; }
 

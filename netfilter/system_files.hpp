@@ -1,11 +1,17 @@
 // Files of the system that options refer to. Nothing here goes through NSS or the resolver.
 #pragma once
 
+#include <chrono>
+
 #include "rules/config.hpp"
 
 namespace sluice::netfilter {
 
 /// Lookups that read /etc/passwd, /etc/group and /etc/resolv.conf, each at most once and only when asked.
 Lookups system_lookups();
+
+/// Sets net.netfilter.nf_conntrack_tcp_timeout_close_wait of the calling thread's network namespace. Returns 0 or a
+/// positive errno: ENOENT where conntrack is not in use, EROFS or EACCES where /proc/sys is read-only.
+int write_close_wait_timeout(std::chrono::seconds timeout);
 
 }  // namespace sluice::netfilter

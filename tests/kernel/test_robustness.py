@@ -122,3 +122,53 @@ def test_a_namespace_with_a_nodes_interface_is_refused(pod):
     assert "cni0" in done.stderr and "--allow-host-network" in done.stderr
     assert pod.generation() == before
     assert pod.sluice("--allow-host-network").returncode == 0
+
+
+def test_a_plan_compared_with_the_kernel_tells_every_rule_that_would_change(pod):
+    assert pod.sluice("plan", "--diff", check=False).returncode == 3
+    pod.sluice()
+    same = pod.sluice("plan", "--diff", check=False)
+    assert (same.returncode, same.stdout) == (0, "no difference\n")
+    before = pod.generation()
+    other = pod.sluice("plan", "--diff", "--proxy-uid", "99", check=False)
+    assert other.returncode == 3
+    assert other.stdout == "- outbound [proxy] meta skuid 1337 accept\n+ outbound [proxy] meta skuid 99 accept\n"
+    assert pod.generation() == before
+
+
+@pytest.mark.parametrize("mutation", [
+    ["add", "rule", "inet", "sluice", "outbound", "accept"],
+    ["insert", "rule", "inet", "sluice", "outbound", "tcp", "dport", "1", "accept"],
+    ["add", "chain", "inet", "sluice", "mine"],
+    ["add", "set", "inet", "sluice", "mine", "{ type inet_service; }"],
+    ["flush", "chain", "inet", "sluice", "inbound"],
+    ["add", "element", "inet", "sluice", "exclude_outbound_ports", "{ 9 }"],
+    ["delete", "element", "inet", "sluice", "exclude_outbound_ports", "{ 80-90 }"],
+    ["add", "counter", "inet", "sluice", "mine"],
+    ["delete", "table", "inet", "sluice"],
+], ids=" ".join)
+def test_whatever_somebody_changes_in_the_table_is_seen_and_mended(pod, mutation):
+    options = ["--exclude-outbound-ports", "80-90,443"]
+    pod.sluice(*options)
+    good = pod.rules()
+    pod.nft(*mutation)
+    assert pod.sluice("plan", "--diff", *options, check=False).returncode == 3
+    pod.sluice(*options)
+    assert pod.rules() == good
+
+
+def test_the_close_wait_timeout_is_set_in_this_namespace_only(pod):
+    path = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait"
+    done = pod.sluice("--close-wait-timeout", "3599")
+    assert done.stderr == ""
+    assert in_pod(pod, "cat", path).stdout == "3599\n"
+    with open(path) as own:
+        assert own.read() != "3599\n"
+
+
+def test_a_read_only_proc_is_a_warning(pod):
+    script = ("mount -o remount,ro,bind /proc/sys 2>/dev/null || { mount --bind /proc/sys /proc/sys && "
+              "mount -o remount,ro,bind /proc/sys; }; exec ")
+    done = in_pod(pod, "unshare", "-m", "sh", "-c", script + pods.sluice_binary() + " --close-wait-timeout 3599")
+    assert done.returncode == 0, done.stderr
+    assert "--close-wait-timeout" in done.stderr and "warning" in done.stderr
