@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compares what the evaluator says with what the kernel does, for random configurations and connections.
+"""Compares what the contract, the evaluator and the kernel say, for random configurations and connections.
 
 usage: property.py [--pairs N] [--seed SEED] [--backend NAME]
 
 A configuration is applied to a pod, a batch of connections is made at once, and each must land where the evaluator in
-rules/ says. A mismatch is made as small as it gets (options dropped, lists shortened) and printed with its seed.
+rules/ and the contract as contract.py has it say. A mismatch is made as small as it gets (options dropped, lists shortened) and printed with its seed.
 
 The namespaces:   WORLD --eth0-- POD --vnet0-- INNER     INNER is a machine or container inside the pod: what it sends
                   WORLD --net1-- POD                     arrives in POD on vnet0 and is forwarded to WORLD
@@ -22,6 +22,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+import contract
 import pod as pods
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -219,12 +220,14 @@ class Mismatch:
     probe: Probe
     decision: dict
     expected: str
+    contract: str
     landed: str
 
     def __str__(self):
         words = " ".join(f"--{name}={value!r}" for name, value in sorted(self.options.items()))
         return (f"configuration: {words or '(defaults)'}\nconnection: {self.probe}\n"
-                f"evaluator: {self.decision}, so it should land in {self.expected}\nkernel: it landed in {self.landed}")
+                f"evaluator: {self.decision}, so it should land in {self.expected}\n"
+                f"contract: it should land in {self.contract}\nkernel: it landed in {self.landed}")
 
 
 @dataclass
@@ -352,6 +355,16 @@ class Laboratory:
             return "refused"
         return f"{probe.passed_to}:{probe.destination_port if probe.protocol != UNKNOWN else 0}"
 
+    @staticmethod
+    def by_contract(options, probe):
+        """The same from contract.py; None where that does not know the options."""
+        if "preset" in options:
+            return None
+        landing = contract.Policy(options, RESOLVERS).landing(probe)
+        if landing == contract.PASS:
+            return f"{probe.passed_to}:{probe.destination_port if probe.protocol != UNKNOWN else 0}"
+        return "refused" if landing == contract.REFUSE else f"pod:{landing}"
+
     def mismatches(self, options, probes):
         """None where the configuration is refused."""
         decisions = self.decisions(options, probes)
@@ -359,9 +372,13 @@ class Laboratory:
             return None
         self.apply(options)
         landed = self.dial(probes)
-        return [Mismatch(options, probe, decision, self.expected(probe, decision), place)
-                for probe, decision, place in zip(probes, decisions, landed)
-                if self.expected(probe, decision) != place]
+        found = []
+        for probe, decision, place in zip(probes, decisions, landed):
+            expected = self.expected(probe, decision)
+            wanted = self.by_contract(options, probe) or expected
+            if not expected == wanted == place:
+                found.append(Mismatch(options, probe, decision, expected, wanted, place))
+        return found
 
     # ------------------------------------------------------------------------------------------------------ shrinking
 
