@@ -7,6 +7,7 @@
 #include "rules/drift.hpp"
 #include "rules/namespace_state.hpp"
 #include "rules/nft_text.hpp"
+#include "rules/packet_path.hpp"
 
 namespace sluice::cli {
 namespace {
@@ -38,15 +39,28 @@ ExitCode compare_with_kernel(const Config& config, const Log& log) {
   return text.empty() ? ExitCode::done : ExitCode::drift;
 }
 
+std::string rendered(const Config& config) {
+  const Ruleset ruleset = compile(config);
+  switch (config->format.value_or(OutputFormat::nft)) {
+    case OutputFormat::json:
+      return to_json_text(ruleset, namespace_state(config));
+    case OutputFormat::mermaid:
+      return to_mermaid(ruleset);
+    case OutputFormat::dot:
+      return to_dot(ruleset);
+    default:
+      return nft_plan(ruleset, namespace_state(config));
+  }
+}
+
 }  // namespace
 
 ExitCode plan(const Config& config, const Log& log) {
-  if (!format_is_one_of(*config, {OutputFormat::nft, OutputFormat::json}, "nft, json", log)) return ExitCode::bad_input;
+  const auto known = {OutputFormat::nft, OutputFormat::json, OutputFormat::mermaid, OutputFormat::dot};
+  if (!format_is_one_of(*config, known, "nft, json, mermaid, dot", log)) return ExitCode::bad_input;
   if (const ExitCode code = check_backend(*config, log); code != ExitCode::done) return code;
   if (config->diff) return compare_with_kernel(config, log);
-  const Ruleset ruleset = compile(config);
-  const NamespaceState state = namespace_state(config);
-  print(config->format == OutputFormat::json ? to_json_text(ruleset, state) : nft_plan(ruleset, state));
+  print(rendered(config));
   return ExitCode::done;
 }
 

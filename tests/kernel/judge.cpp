@@ -38,19 +38,24 @@ Connection connection_from(const Json& json) {
 }
 
 Json to_json(const Decision& decision) {
-  Json json = std::visit(
-      Overloaded{
-          [](const Redirect& a) -> Json {
-            return {{"verdict", "redirect"}, {"port", a.port.number()}};
-          },
-          [](const Tproxy& a) -> Json {
-            return {{"verdict", "tproxy"}, {"port", a.port.number()}};
-          },
-          [](const Reject&) -> Json { return {{"verdict", "reject"}}; },
-          [](const Drop&) -> Json { return {{"verdict", "drop"}}; },
-          [](const auto&) -> Json { return {{"verdict", "pass"}}; },
-      },
-      decision.verdict);
+  Json json = std::visit(Overloaded{
+                             [](const Redirect& a) -> Json {
+                               return {{"verdict", "redirect"}, {"port", a.port.number()}};
+                             },
+                             [](const Tproxy& a) -> Json {
+                               return {{"verdict", "tproxy"}, {"port", a.port.number()}};
+                             },
+                             [](const Reject&) -> Json {
+                               return {{"verdict", "reject"}};
+                             },
+                             [](const Drop&) -> Json {
+                               return {{"verdict", "drop"}};
+                             },
+                             [](const auto&) -> Json {
+                               return {{"verdict", "pass"}};
+                             },
+                         },
+                         decision.verdict);
   json["rule"] = decision.rule;
   return json;
 }
