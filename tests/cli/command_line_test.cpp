@@ -69,3 +69,49 @@ TEST_CASE("a file gives the same values as flags, with its line") {
   CHECK(raw["inbound-ports"].at(0).text.empty());
   CHECK(raw["exclude-inbound-ports"].at(0).text == "80,81");
 }
+
+TEST_CASE("a long list is read element by element, however it is laid out") {
+  struct Layout {
+    const char* before;
+    const char* between;
+    const char* after;
+  };
+  for (const Layout& layout : {Layout{"[\"", "\", \"", "\"]"}, Layout{"[", ",", "]"}, Layout{"[ '", "',\n  '", "'\n]"},
+                               Layout{"[\n", ",\n", "]"}}) {
+    constexpr unsigned count = 2005;
+    std::string list = layout.before;
+    std::string expected;
+    for (unsigned number = 1; number <= count; ++number) {
+      list += (number > 1 ? layout.between : "") + std::to_string(number);
+      expected += "f:2: exclude-uids=" + std::to_string(number) + ";";
+    }
+    Request request;
+    read_config_text("proxy-port = 1\nexclude-uids = " + list + layout.after + "\nhairpin = \"direct\"\n", "f",
+                     request.raw, request.problems);
+    const bool same = text_of(request, "exclude-uids") == expected;  // long: not to be printed
+    CHECK(same);
+    CHECK(text_of(request, "proxy-port") == "f:1: proxy-port=1;");
+    CHECK(request.raw.count("hairpin") == 1);
+    CHECK(request.problems.errors.empty());
+  }
+}
+
+TEST_CASE("a comma in quotes does not end an element of a long list") {
+  std::string list = "\"1,2\"";
+  for (int number = 0; number < 500; ++number) list += ", \"3,4\"";
+  Request request;
+  read_config_text("exclude-uids = [" + list + "]\n", "f", request.raw, request.problems);
+  CHECK(request.raw["exclude-uids"].size() == 501);
+  CHECK(request.raw["exclude-uids"][499].text == "3,4");
+}
+
+TEST_CASE("a list may stand on several lines, with comments") {
+  Request request;
+  read_config_text(
+      "# what isn't in the mesh\nexclude-uids = [\n  1, # one ] [\n\n  \"2\", 3,\n  4 # the last\n]\nproxy-port = 5\n",
+      "f", request.raw, request.problems);
+  CHECK(text_of(request, "exclude-uids") ==
+        "f:2: exclude-uids=1;f:2: exclude-uids=2;f:2: exclude-uids=3;f:2: exclude-uids=4;");
+  CHECK(text_of(request, "proxy-port") == "f:8: proxy-port=5;");
+  CHECK(request.problems.errors.empty());
+}
