@@ -13,7 +13,7 @@ find_package(nlohmann_json REQUIRED)
 add_library(sluice_netlink INTERFACE)
 target_include_directories(sluice_netlink SYSTEM INTERFACE ${NFTNL_INCLUDE_DIRS} ${MNL_INCLUDE_DIRS})
 if(SLUICE_STATIC)
-  # Debian 12 ships libnftnl.a but no libmnl.a; static-libmnl.sh gets one, whose version is its own.
+  # Debian 12 ships libnftnl.a but no libmnl.a; static-libs.sh gets one, whose version is its own.
   find_library(NFTNL_ARCHIVE libnftnl.a REQUIRED)
   find_library(MNL_ARCHIVE libmnl.a REQUIRED HINTS ${SLUICE_STATIC_LIBS})
   if(EXISTS ${SLUICE_STATIC_LIBS}/libmnl.version)

@@ -38,4 +38,8 @@ endif()
 if(SLUICE_STATIC)
   # -static-pie keeps address space randomisation in a binary that needs no loader.
   target_link_options(sluice_flags INTERFACE -static-pie)
+  if(EXISTS ${SLUICE_STATIC_LIBS}/libc/libc.a)
+    # The C library that static-libs.sh fetched; its header says why.
+    target_link_options(sluice_flags INTERFACE -B${SLUICE_STATIC_LIBS}/libc -L${SLUICE_STATIC_LIBS}/libc)
+  endif()
 endif()

@@ -59,6 +59,7 @@ def compile_c(source, binary, static_libs):
         libraries = [installed, str(static_libs / "libmnl.a")]
     subprocess.run(
         ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIE", "-static-pie", "-fstack-protector-strong"]
+        + [f"-B{static_libs}/libc", f"-L{static_libs}/libc"]
         + ["-Wl,-z,relro,-z,now,--gc-sections,--strip-all", str(source), *libraries, "-o", str(binary)],
         check=True,
     )
