@@ -1,6 +1,6 @@
 """Lives in one network namespace as one user and does there what it is told.
 
-usage: agent.py UID GID
+usage: agent.py UID GID [net_admin]
 
 Each request is a line of JSON on standard input, each reply a line on standard output. A resident process
 answers in well under a millisecond, where a new interpreter for each probe would take thirty.
@@ -9,6 +9,7 @@ Every server here greets a caller with one line of JSON (who it is, which addres
 address the caller asked for before a redirect) and then echoes. That line is what the tests judge by.
 """
 
+import ctypes
 import json
 import os
 import socket
@@ -19,10 +20,16 @@ import time
 import traceback
 
 import nfnetlink
+import packets
 
 # The same number for IPv4 (SO_ORIGINAL_DST) and IPv6 (IP6T_SO_ORIGINAL_DST).
 ORIGINAL_DST = 80
+# linux/in.h and linux/in6.h; Python's socket module lacks them.
+IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
+IP_PKTINFO = 8
 TIMEOUT = 4
+GOODBYE = b"goodbye\n"
+EVERY_ADDRESS = ("0.0.0.0", "::")
 
 
 def written(address):
@@ -52,13 +59,33 @@ def read_line(connection):
     return line
 
 
-def dial(host, port, source=None):
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    connection = socket.socket(family, socket.SOCK_STREAM)
+def family_of(host):
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def be_transparent(endpoint):
+    """Lets a socket own addresses that are not this machine's. Needs CAP_NET_ADMIN."""
+    if endpoint.family == socket.AF_INET6:
+        endpoint.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+    else:
+        endpoint.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
+
+
+def dial(host, port, source=None, source_port=0, mark=None, transparent=False, protocol="tcp"):
+    """Connects; `source_port` may have been in use a moment ago. UDP then hears from nobody but that server."""
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    connection = socket.socket(family_of(host), kind)
     try:
         connection.settimeout(TIMEOUT)
-        if source:
-            connection.bind((source, 0))
+        if mark is not None:
+            # Packed, because Python would not take more than 31 bits as a number.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))
+        if transparent:
+            be_transparent(connection)
+        if source_port:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if source or source_port:
+            connection.bind((source or "", source_port))
         connection.connect((host, port))
         return connection
     except OSError:
@@ -66,19 +93,28 @@ def dial(host, port, source=None):
         raise
 
 
-class Server:
-    """Listens on one port in both families; `greet` says what a caller gets."""
+def listening(kind, host, port):
+    listener = socket.socket(family_of(host), kind)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if listener.family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listener.bind((host, port))
+    return listener
 
-    def __init__(self, name, port, log, relay):
+
+class Server:
+    """Listens on one port of each of `hosts`."""
+
+    def __init__(self, name, port, log, relay, hosts=EVERY_ADDRESS):
         self.name, self.port, self.log, self.relay = name, port, log, relay
-        for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-            listener = socket.socket(family, socket.SOCK_STREAM)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind((host, port))
+        for host in hosts:
+            listener = listening(socket.SOCK_STREAM, host, port)
+            self.prepare(listener)
             listener.listen(512)
             threading.Thread(target=self.accept_all, args=(listener,), daemon=True).start()
+
+    def prepare(self, listener):
+        pass
 
     def accept_all(self, listener):
         while True:
@@ -108,14 +144,92 @@ class Server:
 
     def pass_on(self, connection, original):
         """A proxy at its smallest: fetches the real server's greeting, adds its own name, hands it on."""
-        with dial(*original) as upstream:
+        with self.dial_upstream(connection, original) as upstream:
             greeting = json.loads(read_line(upstream))
             greeting["via"].append(self.name)
             connection.sendall(json.dumps(greeting).encode() + b"\n")
+            while line := connection.recv(4096):
+                upstream.sendall(line)
+                connection.sendall(read_line(upstream))
+
+    def dial_upstream(self, connection, original):
+        return dial(*original)
+
+
+class TransparentServer(Server):
+    """What TPROXY hands connections to: it reads where the caller wanted to go from its own end of the connection, and
+    connects there in the caller's name, with the mark that leads the answers back here."""
+
+    def __init__(self, name, port, log, mark):
+        self.mark = mark
+        super().__init__(name, port, log, relay=True)
+
+    def prepare(self, listener):
+        be_transparent(listener)
+
+    def dial_upstream(self, connection, original):
+        host, port = connection.getsockname()[:2]
+        return dial(host, port, source=connection.getpeername()[0], mark=self.mark, transparent=True)
+
+    def handle(self, connection, peer):
+        with connection:
+            connection.settimeout(TIMEOUT)
+            self.log.append({"name": self.name, "local": written(connection.getsockname()), "peer": written(peer)})
+            try:
+                self.pass_on(connection, None)
+            except OSError:
+                pass
+
+
+class DatagramServer:
+    """Answers each datagram with who it is, from the very address that was asked.
+
+    With `upstream` it is a DNS proxy: it first asks that server, from the caller's own source port, and says what it
+    heard there as "upstream".
+    """
+
+    def __init__(self, name, port, log, hosts=EVERY_ADDRESS, upstream=None):
+        self.name, self.log, self.upstream = name, log, upstream
+        for host in hosts:
+            server = listening(socket.SOCK_DGRAM, host, port)
+            if server.family == socket.AF_INET6:
+                server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            else:
+                server.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+            threading.Thread(target=self.answer_all, args=(server,), daemon=True).start()
+
+    def answer_all(self, server):
+        while True:
+            _, ancillary, _, peer = server.recvmsg(4096, 256)
+            answer = {"name": self.name, "peer": written(peer)}
+            self.log.append(dict(answer))
+            if self.upstream:
+                answer["upstream"] = self.ask_upstream(peer)
+            server.sendmsg([json.dumps(answer).encode()], [reply_source(*each) for each in ancillary], 0, peer)
+
+    def ask_upstream(self, peer):
+        try:
+            return ask_datagram(*self.upstream, source=peer[0], source_port=peer[1])
+        except OSError as error:
+            return {"name": f"{type(error).__name__}"}
+
+
+def reply_source(level, kind, data):
+    """The control message that makes a reply leave from the address its question came to."""
+    if level == socket.IPPROTO_IP:
+        # struct in_pktinfo: the source to use is its second field, where the kernel puts the local address.
+        return level, kind, bytes(4) + data[8:12] + bytes(4)
+    return level, kind, data[:16] + bytes(4)
+
+
+def ask_datagram(host, port, **how):
+    with dial(host, port, protocol="udp", **how) as asking:
+        asking.send(b"who are you?")
+        return {"local": written(asking.getsockname()), **json.loads(asking.recv(4096))}
 
 
 def echo(connection):
-    while data := connection.recv(4096):
+    while (data := connection.recv(4096)) and data != GOODBYE:
         connection.sendall(data)
 
 
@@ -183,10 +297,16 @@ class Agent:
     """The requests, one method each."""
 
     def __init__(self):
-        self.log, self.held, self.stream = [], {}, None
+        self.log, self.held, self.stream, self.raw = [], {}, None, {}
 
-    def serve(self, name, port, relay=False):
-        Server(name, port, self.log, relay)
+    def serve(self, name, port, relay=False, hosts=EVERY_ADDRESS):
+        Server(name, port, self.log, relay, hosts)
+
+    def serve_transparent(self, name, port, mark):
+        TransparentServer(name, port, self.log, mark)
+
+    def serve_datagrams(self, name, port, hosts=EVERY_ADDRESS, upstream=None):
+        DatagramServer(name, port, self.log, hosts, upstream)
 
     def serve_socks(self, name, port):
         SocksServer(name, port, self.log, relay=True)
@@ -194,9 +314,21 @@ class Agent:
     def accepted(self):
         return self.log
 
-    def ask(self, host, port, source=None):
-        with dial(host, port, source) as connection:
-            return json.loads(read_line(connection))
+    def ask(self, host, port, ending=None, **how):
+        with dial(host, port, **how) as connection:
+            greeting = json.loads(read_line(connection))
+            if ending == "server":
+                connection.sendall(GOODBYE)
+                connection.recv(1)
+            if ending == "client":
+                connection.shutdown(socket.SHUT_WR)
+                connection.recv(1)
+            if ending == "reset":
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+            return greeting
+
+    def ask_datagram(self, host, port, **how):
+        return ask_datagram(host, port, **how)
 
     def fetch(self, host, port, path):
         with dial(host, port) as connection:
@@ -215,6 +347,21 @@ class Agent:
         self.held[id].sendall(text.encode() + b"\n")
         return read_line(self.held[id]).decode().strip()
 
+    def ping(self, host):
+        return packets.ping(host, TIMEOUT)
+
+    def stray_segment(self, source, source_port, host, port):
+        return packets.answer_to_stray_segment((source, source_port), (host, port))
+
+    def hear_protocol(self, number, host):
+        self.raw[number] = packets.raw_socket(host, number)
+
+    def send_protocol(self, number, host):
+        packets.send(number, host)
+
+    def heard_protocol(self, number):
+        return packets.sender_of_next(self.raw[number], TIMEOUT)
+
     def start_stream(self, targets):
         self.stream = Stream(targets)
 
@@ -231,12 +378,25 @@ class Agent:
         return nfnetlink.add_unreadable_set(table, name)
 
 
-def main():
-    # Dropped here and not by whoever starts us: the interpreter and these files may lie where this user cannot read.
-    uid, gid = int(sys.argv[1]), int(sys.argv[2])
+def become(uid, gid, net_admin):
+    """Lays down what the user must not have. Of root's capabilities at most CAP_NET_ADMIN is kept."""
+    keep_capabilities, net_admin_bit = 8, 1 << 12  # PR_SET_KEEPCAPS, CAP_NET_ADMIN
+    libc = ctypes.CDLL(None, use_errno=True)
+    if net_admin:
+        libc.prctl(keep_capabilities, 1, 0, 0, 0)
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
+    if net_admin:
+        # struct __user_cap_header_struct and two __user_cap_data_struct, linux/capability.h, version 3.
+        header = struct.pack("=Ii", 0x20080522, 0)
+        if libc.capset(header, struct.pack("=6I", net_admin_bit, net_admin_bit, 0, 0, 0, 0)):
+            raise OSError(ctypes.get_errno(), "capset")
+
+
+def main():
+    # Dropped here and not by whoever starts us: the interpreter and these files may lie where this user cannot read.
+    become(int(sys.argv[1]), int(sys.argv[2]), net_admin="net_admin" in sys.argv[3:])
 
     agent = Agent()
     for line in sys.stdin:

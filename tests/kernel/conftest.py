@@ -56,6 +56,27 @@ def pod(sluice):
         yield pod
 
 
+@pytest.fixture
+def mesh(pod):
+    """A pod with an application and an answering proxy in it, and servers outside."""
+    pods.serve_mesh(pod)
+    return pod
+
+
+@pytest.fixture(scope="module")
+def mesh_of_this_file(sluice):
+    with pods.Pod() as pod:
+        pods.serve_mesh(pod)
+        yield pod
+
+
+@pytest.fixture
+def shared_mesh(mesh_of_this_file):
+    """The same, made once per file; for tests that change nothing but through sluice."""
+    yield mesh_of_this_file
+    mesh_of_this_file.sluice("cleanup")
+
+
 @pytest.fixture(params=pods.FAMILIES, ids=str)
 def family(request):
     """Runs the test once for IPv4 and once for IPv6."""

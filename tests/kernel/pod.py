@@ -36,7 +36,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 ROOT_UID, APP_UID, PROXY_UID = 0, 2000, 1337
 OUTBOUND_PORT, INBOUND_PORT = 15001, 15006
-TABLE = "table inet sluice"
+OTHER_OUTBOUND_PORT = 15002
+APPLY = ("apply", "--inbound-port", str(INBOUND_PORT))
 
 ANY_ADDRESS = ("198.18.0.0/15", "203.0.113.0/24", "10.96.0.0/12", "2001:db8::/32", "fd00:96::/112")
 
@@ -199,12 +200,14 @@ def envoy_binary():
 class Agent:
     """The near end of an agent.py: calls here happen in its namespace, as its user."""
 
-    def __init__(self, netns, uid):
+    def __init__(self, netns, uid, gid=None, net_admin=False):
         self.uid = uid
         ours, theirs = socket.socketpair()
         ours.settimeout(30)
         with theirs:
-            argv = [sys.executable, "-B", "-s", "-S", str(HERE / "agent.py"), str(uid), str(uid)]
+            argv = [sys.executable, "-B", "-s", "-S", str(HERE / "agent.py"), str(uid), str(uid if gid is None else gid)]
+            if net_admin:
+                argv.append("net_admin")
             self.process = spawn(argv, netns, stdin=theirs, stdout=theirs)
         self._channel = ours.makefile("rw")
         ours.close()
@@ -228,10 +231,19 @@ class Agent:
             raise RuntimeError(reply["failure"])
         return reply["result"]
 
-    def serve(self, name, *ports, relay=False):
-        """Listens on these ports, on every address. A relay fetches its answer from where the caller wanted to go."""
+    def serve(self, name, *ports, relay=False, **where):
+        """Listens on these ports, on every address or those in `hosts`. A relay fetches its answer from where the
+        caller wanted to go."""
         for port in ports:
-            self._request("serve", name=name, port=port, relay=relay)
+            self._request("serve", name=name, port=port, relay=relay, **where)
+
+    def serve_transparent(self, name, port, mark):
+        """A relay for TPROXY, which calls on in the caller's name with that mark. Needs net_admin."""
+        self._request("serve_transparent", name=name, port=port, mark=mark)
+
+    def serve_datagrams(self, name, port, **how):
+        """Over UDP. With `upstream`, a (host, port), it first asks there from the caller's source port."""
+        self._request("serve_datagrams", name=name, port=port, **how)
 
     def serve_socks(self, name, port):
         self._request("serve_socks", name=name, port=port)
@@ -240,16 +252,46 @@ class Agent:
         """Every connection its servers took, oldest first: dictionaries with name, original, peer."""
         return self._request("accepted")
 
-    def ask(self, host, port, source=None):
-        """Connects and returns the Answer; raises NoAnswer."""
-        return Answer(**self._request("ask", host=host, port=port, source=source))
+    def ask(self, host, port, **how):
+        """Connects and returns the Answer; raises NoAnswer. `how`: source, source_port, mark, and as `ending` who
+        closes first, "client" or "server", or "reset"; with the former two both have closed on return."""
+        return Answer(**self._request("ask", host=host, port=port, **how))
 
-    def name_at(self, host, port):
+    def name_at(self, host, port, **how):
         """Who answers there: a server's name, or why nobody did."""
         try:
-            return self.ask(host, port).name
+            return self.ask(host, port, **how).name
         except NoAnswer as reason:
             return str(reason)
+
+    def ask_datagram(self, host, port, **how):
+        """Asks over UDP and returns what a serve_datagrams said; only an answer from that very address counts."""
+        return self._request("ask_datagram", host=host, port=port, **how)
+
+    def name_at_datagram(self, host, port, **how):
+        try:
+            return self.ask_datagram(host, port, **how)["name"]
+        except NoAnswer as reason:
+            return str(reason)
+
+    def ping(self, host):
+        """Whether an ICMP or ICMPv6 echo request is answered. Needs root."""
+        return self._request("ping", host=host)
+
+    def draws_a_reset(self, source, source_port, host, port):
+        """Whether a TCP segment far outside the window of that connection is answered with a reset. Needs root."""
+        return self._request("stray_segment", source=source, source_port=source_port, host=host, port=port)
+
+    def hear_protocol(self, number, host):
+        """Starts to listen for packets of that IP protocol, in the family of `host`. Needs root."""
+        self._request("hear_protocol", number=number, host=host)
+
+    def send_protocol(self, number, host):
+        self._request("send_protocol", number=number, host=host)
+
+    def heard_protocol(self, number):
+        """The source address of the next such packet."""
+        return self._request("heard_protocol", number=number)
 
     def fetch(self, host, port, path):
         """The whole HTTP response to a GET."""
@@ -288,6 +330,21 @@ class Agent:
 
 _numbers = itertools.count(1)
 _open_pods = []
+
+
+def without_note(listing):
+    return re.sub(r'^\tcomment ".*"\n', "", listing, flags=re.MULTILINE)
+
+
+def serve_mesh(pod):
+    """An application and a proxy that only answers, both in the pod, and servers outside.
+
+    The name in an answer says who got the connection: "outbound" and "inbound" mean captured, "world" and "app" direct.
+    """
+    pod.world.serve("world", 80, 443, 8080)
+    pod.app.serve("app", 5000, 5001, 15008)
+    pod.proxy.serve("outbound", OUTBOUND_PORT, OTHER_OUTBOUND_PORT)
+    pod.proxy.serve("inbound", INBOUND_PORT)
 
 
 class Pod:
@@ -349,16 +406,17 @@ class Pod:
     def _is_connected(self):
         return "LOWER_UP" in run(["ip", "link", "show", "eth0"], self.name).stdout
 
-    def _agent(self, netns, uid):
-        if (netns, uid) not in self._agents:
-            agent = Agent(netns, uid)
+    def _agent(self, netns, uid, **more):
+        key = (netns, uid, *more.values())
+        if key not in self._agents:
+            agent = Agent(netns, uid, **more)
             self._stack.callback(agent.close)
-            self._agents[netns, uid] = agent
-        return self._agents[netns, uid]
+            self._agents[key] = agent
+        return self._agents[key]
 
-    def user(self, uid):
-        """A process of that user in the pod."""
-        return self._agent(self.name, uid)
+    def user(self, uid, gid=None, net_admin=False):
+        """A process of that user in the pod; its group has the same number unless given."""
+        return self._agent(self.name, uid, gid=gid, net_admin=net_admin)
 
     @property
     def app(self):
@@ -376,6 +434,53 @@ class Pod:
     def world(self):
         return self._agent(self.world_name, ROOT_UID)
 
+    def add_link(self, interface, network):
+        """Gives the pod one more interface, to WORLD: 10.NETWORK.0.2/24 and fd00:NETWORK::2/64 there, .1 here."""
+        self._join(self.world_name, interface, network)
+
+    def add_guest(self, interface, network):
+        """A namespace behind the pod, as a nested container or a VM: its only way out is through `interface` of the
+        pod. Returns a process in it; its addresses are 10.NETWORK.0.1 and fd00:NETWORK::1."""
+        guest = f"{self.name}-{interface}"
+        self._stack.callback(subprocess.run, ["ip", "netns", "delete", guest], stderr=subprocess.DEVNULL)
+        subprocess.run(["ip", "netns", "add", guest], check=True)
+        self._join(guest, interface, network)
+        self.ip(
+            "link set lo up",
+            f"route add default via 10.{network}.0.2",
+            f"route add default via fd00:{network}::2",
+            netns=guest,
+        )
+        self.sysctl("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        self.ip(
+            f"route add 10.{network}.0.0/24 via {IPV4.pod}",
+            f"route add fd00:{network}::/64 via {IPV6.pod}",
+            netns=self.world_name,
+        )
+        return self._agent(guest, ROOT_UID)
+
+    def _join(self, other, interface, network):
+        self.ip(f"link add {interface} type veth peer name {interface} netns {other}")
+        for netns, end in ((self.name, 2), (other, 1)):
+            self.ip(
+                f"link set {interface} addrgenmode none",
+                f"addr add 10.{network}.0.{end}/24 dev {interface}",
+                f"addr add fd00:{network}::{end}/64 dev {interface} nodad",
+                f"link set {interface} up",
+                netns=netns,
+            )
+
+    def sysctl(self, *settings):
+        succeeded(run(["sysctl", "-qw", *settings], self.name))
+
+    def state(self):
+        """What a configuration can change: rules, addresses, routes and routing rules."""
+        shown = {"rules": without_note(self.nft("-s", "list", "ruleset").stdout)}
+        for family in ("-4", "-6"):
+            for what in ("address show", "rule show", "route show table all"):
+                shown[what + family] = succeeded(run(["ip", "-o", family, *what.split()], self.name)).stdout
+        return shown
+
     def start(self, argv, uid, **options):
         """Starts a program in the pod that is killed with it."""
         process = spawn(argv, self.name, uid, stdin=subprocess.DEVNULL, **options)
@@ -391,9 +496,17 @@ class Pod:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return spawn([sluice_binary(), *arguments], self.name, env={}, **pipes)
 
-    def sluice(self, *arguments, check=True, env=None, netns=None):
-        """Runs sluice in the pod, or in `netns`, with no other environment than given; `check` demands success."""
-        result = run([sluice_binary(), *map(str, arguments)], netns or self.name, env=env or {})
+    def sluice(self, *arguments, check=True, env=None, netns=None, resolv_conf=None):
+        """Runs sluice in the pod, or in `netns`, with no other environment than given; `check` demands success.
+
+        With `resolv_conf`, a text, it sees that as /etc/resolv.conf.
+        """
+        argv = [sluice_binary(), *map(str, arguments)]
+        if resolv_conf is not None:
+            own = self.scratch / "resolv.conf"
+            own.write_text(resolv_conf)
+            argv = ["unshare", "-m", "sh", "-c", f'mount --bind {own} /etc/resolv.conf && exec "$@"', "sh", *argv]
+        result = run(argv, netns or self.name, env=env or ({"PATH": os.environ["PATH"]} if resolv_conf else {}))
         return succeeded(result) if check else result
 
     def nft(self, *arguments, stdin="", check=True, netns=None):
@@ -410,7 +523,7 @@ class Pod:
 
     def rules(self, netns=None):
         """The listing without the note that apply leaves on the table, which says when and by whom."""
-        return re.sub(r'^\tcomment ".*"\n', "", self.listing(netns), flags=re.MULTILINE)
+        return without_note(self.listing(netns))
 
     def generation(self):
         return self.root.generation()

@@ -1,19 +1,11 @@
-"""The life of a set of rules: apply, apply again, replace, clean up, and what is captured meanwhile.
-
-The proxy here only answers: "outbound" or "inbound", and SO_ORIGINAL_DST. So the name in an answer says who got the
-connection: "outbound" and "inbound" mean captured, "world" and "app" mean direct.
-"""
+"""The life of a set of rules: apply, apply again, replace, clean up, and what is captured meanwhile."""
 
 import subprocess
 import time
 
 import pytest
 
-import pod as pods
-from pod import FAMILIES, INBOUND_PORT, IPV4, IPV6, OUTBOUND_PORT, PROXY_UID, address
-
-APPLY = ("apply", "--inbound-port", str(INBOUND_PORT))
-OTHER_OUTBOUND_PORT = 15002
+from pod import APPLY, FAMILIES, IPV4, IPV6, OTHER_OUTBOUND_PORT, PROXY_UID, address
 
 FOREIGN = """
 table inet foreign {
@@ -56,16 +48,6 @@ CONFIGURATIONS = {
     "ipv4-only": ("--ip-family", "ipv4", "--other-family", "reject"),
     "nested": ("--virtual-interfaces", "vm0,tap*", "--forwarded", "capture", "--proxy-port-access", "capture"),
 }  # fmt: skip
-
-
-@pytest.fixture
-def mesh(pod):
-    """A pod with an application and an answering proxy in it, and servers outside."""
-    pod.world.serve("world", 80, 443, 8080)
-    pod.app.serve("app", 5000, 5001, 15008)
-    pod.proxy.serve("outbound", OUTBOUND_PORT, OTHER_OUTBOUND_PORT)
-    pod.proxy.serve("inbound", INBOUND_PORT)
-    return pod
 
 
 @pytest.fixture(params=CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
@@ -338,21 +320,12 @@ def test_cleanup_ends_the_capture(mesh, family):
     assert mesh.world.name_at(family.pod, 5000) == "app"
 
 
-def everything_in(pod):
-    """What a configuration can change: rules, addresses, routes and routing rules."""
-    shown = {"rules": pod.ruleset()}
-    for family in ("-4", "-6"):
-        for what in ("address show", "rule show", "route show table all"):
-            shown[what + family] = pods.succeeded(pods.run(["ip", "-o", family, *what.split()], pod.name)).stdout
-    return shown
-
-
 def test_cleanup_leaves_nothing_of_any_configuration_behind(mesh, configuration):
-    before = everything_in(mesh)
+    before = mesh.state()
     mesh.sluice(*APPLY, *configuration)
-    assert everything_in(mesh) != before
+    assert mesh.state() != before
     mesh.sluice("cleanup")
-    assert everything_in(mesh) == before
+    assert mesh.state() == before
 
 
 def test_a_second_cleanup_finds_nothing_and_succeeds(mesh):
