@@ -26,7 +26,7 @@ import packets
 ORIGINAL_DST = 80
 # linux/in.h and linux/in6.h; Python's socket module lacks them.
 IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
-IP_PKTINFO = 8
+IP_PKTINFO, IPV6_FREEBIND = 8, 78
 TIMEOUT = 4
 GOODBYE = b"goodbye\n"
 EVERY_ADDRESS = ("0.0.0.0", "::")
@@ -194,6 +194,8 @@ class DatagramServer:
             server = listening(socket.SOCK_DGRAM, host, port)
             if server.family == socket.AF_INET6:
                 server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+                # IPv6 would not answer from an address that is only routed here.
+                server.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
             else:
                 server.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
             threading.Thread(target=self.answer_all, args=(server,), daemon=True).start()
