@@ -76,6 +76,19 @@ void set_close_wait_timeout(std::chrono::seconds timeout, const Log& log) {
   }
 }
 
+/// Somebody who captures one family may have forgotten that connections can be made in the other.
+void warn_of_the_other_family(const Settings& settings, const Log& log) {
+  if (settings.ip_family == FamilyMode::dual || settings.other_family == OtherFamily::reject) return;
+  const bool only_v4 = settings.ip_family == FamilyMode::ipv4;
+  if (!netfilter::has_global_address(only_v4 ? Family::ipv6 : Family::ipv4)) return;
+  const std::string captured = only_v4 ? "IPv4" : "IPv6";
+  const std::string other = only_v4 ? "IPv6" : "IPv4";
+  log.warning("--ip-family: only " + captured + " is captured, but this namespace has a global " + other +
+              " address: " + other +
+              " traffic bypasses the proxy; capture it with --ip-family dual or refuse it with "
+              "--other-family reject");
+}
+
 }  // namespace
 
 ExitCode apply(const Config& config, const Log& log) {
@@ -96,6 +109,7 @@ ExitCode apply(const Config& config, const Log& log) {
     for (const std::string& line : netfilter::remove_unwanted(state).done) log.debug("done: " + line);
   }
   if (config->close_wait_timeout) set_close_wait_timeout(*config->close_wait_timeout, log);
+  warn_of_the_other_family(*config, log);
   report(*config, outcome);
   return ExitCode::done;
 }

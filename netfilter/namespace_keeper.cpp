@@ -60,14 +60,22 @@ class Keeper {
 
   bool has(const Address& item) {
     bool found = false;
-    each_address([&](const Address& other, bool, bool) { found = found || other.address == item.address; });
+    each_address([&](const AddressFound& other) { found = found || other.item.address == item.address; });
+    return found;
+  }
+
+  bool has_global(Family family) {
+    bool found = false;
+    each_address([&](const AddressFound& other) {
+      found = found || (other.global && !other.on_loopback && family_of(other.item.address) == family);
+    });
     return found;
   }
 
   std::vector<Address> our_addresses() {
     std::vector<Address> ours;
-    each_address([&](const Address& item, bool on_loopback, bool is_ours) {
-      if (on_loopback && is_ours) ours.push_back(item);
+    each_address([&](const AddressFound& found) {
+      if (found.on_loopback && found.ours) ours.push_back(found.item);
     });
     return ours;
   }
@@ -212,7 +220,14 @@ class Keeper {
     throw KernelError(EAGAIN, "read addresses and routes", "they keep changing");
   }
 
-  void each_address(const std::function<void(const Address&, bool on_loopback, bool ours)>& visit) {
+  struct AddressFound {
+    Address item;
+    bool on_loopback;
+    bool ours;
+    bool global;
+  };
+
+  void each_address(const std::function<void(const AddressFound&)>& visit) {
     for (const Family family : {Family::ipv4, Family::ipv6}) {
       dump<ifaddrmsg>(RTM_GETADDR, family, [&](const ifaddrmsg& header, const nlmsghdr& reply) {
         if (header.ifa_family != number_of(family)) return;
@@ -226,7 +241,8 @@ class Keeper {
           if (type == ifa_proto) ours = mnl_attr_get_u8(&attribute) == made_by_sluice;
         });
         // Of a pair of peers IFA_LOCAL is our end; IPv6 addresses without a peer have only IFA_ADDRESS.
-        if (const auto& own = local ? local : address) visit({*own}, header.ifa_index == loopback_, ours);
+        const auto& own = local ? local : address;
+        if (own) visit({{*own}, header.ifa_index == loopback_, ours, header.ifa_scope == RT_SCOPE_UNIVERSE});
       });
     }
   }
@@ -307,6 +323,8 @@ bool wants(const NamespaceState& wanted, const MarkRule& item) {
 }
 
 }  // namespace
+
+bool has_global_address(Family family) { return Keeper().has_global(family); }
 
 KeptChanges add_missing(const NamespaceState& wanted) {
   if (wanted == NamespaceState{}) return {};

@@ -22,6 +22,10 @@ struct KeptChanges {
 /// is disabled is a warning. Throws KernelError for any other refusal, after removing what it had added.
 KeptChanges add_missing(const NamespaceState& wanted);
 
+/// Whether any interface but lo has an address of that family with global scope (unique local IPv6 addresses count), so
+/// that connections can leave the namespace in it. Throws KernelError when addresses cannot be read.
+bool has_global_address(Family family);
+
 /// Removes what sluice made and `wanted` does not name. To be called after the rules that needed it are gone. With
 /// `pretend`, only tells. Throws KernelError after trying everything.
 KeptChanges remove_unwanted(const NamespaceState& wanted, bool pretend = false);
