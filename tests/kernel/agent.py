@@ -84,6 +84,9 @@ def dial(host, port, source=None, source_port=0, mark=None, transparent=False, p
             be_transparent(connection)
         if source_port:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if source and connection.family == socket.AF_INET6:
+            # IPv6 would not bind to an address that is only routed here, IPv4 does.
+            connection.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
         if source or source_port:
             connection.bind((source or "", source_port))
         connection.connect((host, port))
@@ -103,10 +106,15 @@ def listening(kind, host, port):
 
 
 class Server:
-    """Listens on one port of each of `hosts`."""
+    """Listens on one port of each of `hosts`.
 
-    def __init__(self, name, port, log, relay, hosts=EVERY_ADDRESS):
+    A relay calls on to where the caller wanted to go: from the address `source`, and by way of `onward`, which maps
+    that address to another, as what a proxy knows of services does.
+    """
+
+    def __init__(self, name, port, log, relay, hosts=EVERY_ADDRESS, onward=None, source=None):
         self.name, self.port, self.log, self.relay = name, port, log, relay
+        self.onward, self.source = onward or {}, source
         for host in hosts:
             listener = listening(socket.SOCK_STREAM, host, port)
             self.prepare(listener)
@@ -153,7 +161,8 @@ class Server:
                 connection.sendall(read_line(upstream))
 
     def dial_upstream(self, connection, original):
-        return dial(*original)
+        host, port = original
+        return dial(self.onward.get(host, host), port, self.source)
 
 
 class TransparentServer(Server):
@@ -226,7 +235,10 @@ def reply_source(level, kind, data):
 
 def ask_datagram(host, port, **how):
     with dial(host, port, protocol="udp", **how) as asking:
-        asking.send(b"who are you?")
+        try:
+            asking.send(b"who are you?")
+        except PermissionError:
+            pass  # A rule refused it. What it sent back is still to come, if it did not merely drop.
         return {"local": written(asking.getsockname()), **json.loads(asking.recv(4096))}
 
 
@@ -301,8 +313,8 @@ class Agent:
     def __init__(self):
         self.log, self.held, self.stream, self.raw = [], {}, None, {}
 
-    def serve(self, name, port, relay=False, hosts=EVERY_ADDRESS):
-        Server(name, port, self.log, relay, hosts)
+    def serve(self, name, port, relay=False, **how):
+        Server(name, port, self.log, relay, **how)
 
     def serve_transparent(self, name, port, mark):
         TransparentServer(name, port, self.log, mark)
@@ -352,8 +364,8 @@ class Agent:
     def ping(self, host):
         return packets.ping(host, TIMEOUT)
 
-    def stray_segment(self, source, source_port, host, port):
-        return packets.answer_to_stray_segment((source, source_port), (host, port))
+    def send_stray_segment(self, id):
+        packets.send_stray_segment(self.held[id])
 
     def hear_protocol(self, number, host):
         self.raw[number] = packets.raw_socket(host, number)

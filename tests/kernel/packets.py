@@ -7,7 +7,7 @@ import time
 
 # A segment this far from what the receiver expects is outside any window.
 FAR_AWAY = 0x40000000
-ACK, RST = 0x10, 0x04
+ACK = 0x10
 
 
 def raw_socket(host, protocol):
@@ -52,19 +52,36 @@ def wait_for(endpoint, timeout, wanted):
     return False
 
 
-def answer_to_stray_segment(source, destination):
-    """Sends a segment far outside the window of the connection between the two; whether a reset comes back."""
+def send_stray_segment(connection):
+    """Sends what the connection's own end never would: a segment far beyond the window.
+
+    What it acknowledges is right, so a reset drawn by it is believed. Segments before the window would not do: newer
+    kernels call those old, not invalid.
+    """
+    source, destination = connection.getsockname(), connection.getpeername()
+    sequence, acknowledged = sequence_numbers(connection)
     with raw_socket(source[0], socket.IPPROTO_TCP) as endpoint:
-        endpoint.bind((source[0], 0))
-        endpoint.sendto(segment(source, destination), (destination[0], 0))
-        ports = struct.pack("!HH", destination[1], source[1])
-        return wait_for(endpoint, 0.3, lambda data: data[:4] == ports and bool(data[13] & RST))
+        header = segment(source, destination, (sequence + FAR_AWAY) % (1 << 32), acknowledged)
+        endpoint.sendto(header, (destination[0], 0))
 
 
-def segment(source, destination):
+def sequence_numbers(connection):
+    """What it will send next and what it expects next; linux/tcp.h, TCP_REPAIR."""
+    repair, repair_queue, queue_sequence = 19, 20, 21
+    receive_queue, send_queue, off_without_probe = 1, 2, -1
+    numbers = []
+    connection.setsockopt(socket.IPPROTO_TCP, repair, 1)
+    for queue in (send_queue, receive_queue):
+        connection.setsockopt(socket.IPPROTO_TCP, repair_queue, queue)
+        numbers.append(connection.getsockopt(socket.IPPROTO_TCP, queue_sequence) % (1 << 32))
+    connection.setsockopt(socket.IPPROTO_TCP, repair, off_without_probe)
+    return numbers
+
+
+def segment(source, destination, sequence, acknowledged):
     family = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
     addresses = socket.inet_pton(family, source[0]) + socket.inet_pton(family, destination[0])
-    header = struct.pack("!HHIIBBHHH", source[1], destination[1], FAR_AWAY, FAR_AWAY, 5 << 4, ACK, 1024, 0, 0)
+    header = struct.pack("!HHIIBBHHH", source[1], destination[1], sequence, acknowledged, 5 << 4, ACK, 1024, 0, 0)
     # The pseudo header of RFC 9293 and RFC 8200; both sum up the same.
     sum_ = checksum(addresses + struct.pack("!II", len(header), socket.IPPROTO_TCP) + header)
     return header[:16] + struct.pack("!H", sum_) + header[18:]

@@ -231,11 +231,11 @@ class Agent:
             raise RuntimeError(reply["failure"])
         return reply["result"]
 
-    def serve(self, name, *ports, relay=False, **where):
+    def serve(self, name, *ports, relay=False, **how):
         """Listens on these ports, on every address or those in `hosts`. A relay fetches its answer from where the
-        caller wanted to go."""
+        caller wanted to go; see Server in agent.py for `onward` and `source`."""
         for port in ports:
-            self._request("serve", name=name, port=port, relay=relay, **where)
+            self._request("serve", name=name, port=port, relay=relay, **how)
 
     def serve_transparent(self, name, port, mark):
         """A relay for TPROXY, which calls on in the caller's name with that mark. Needs net_admin."""
@@ -278,9 +278,9 @@ class Agent:
         """Whether an ICMP or ICMPv6 echo request is answered. Needs root."""
         return self._request("ping", host=host)
 
-    def draws_a_reset(self, source, source_port, host, port):
-        """Whether a TCP segment far outside the window of that connection is answered with a reset. Needs root."""
-        return self._request("stray_segment", source=source, source_port=source_port, host=host, port=port)
+    def send_stray_segment(self, id):
+        """Sends a TCP segment far outside the window on a held connection. Needs root."""
+        self._request("send_stray_segment", id=id)
 
     def hear_protocol(self, number, host):
         """Starts to listen for packets of that IP protocol, in the family of `host`. Needs root."""
@@ -452,6 +452,10 @@ class Pod:
             netns=guest,
         )
         self.sysctl("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        # A router that forwards asks for its neighbours from a link-local address.
+        links = ((self.name, "eth0", 2), (self.name, interface, 2), (self.world_name, "eth0", 1), (guest, interface, 1))
+        for netns, end, number in links:
+            self.ip(f"address add fe80::{number}/64 dev {end} nodad", netns=netns)
         self.ip(
             f"route add 10.{network}.0.0/24 via {IPV4.pod}",
             f"route add fd00:{network}::/64 via {IPV6.pod}",
