@@ -159,6 +159,16 @@ const Command* take_command(std::vector<std::string>& words, Problems& problems)
   return chosen == nullptr ? &commands().front() : chosen;
 }
 
+/// An option of one command given to another was meant to do something there.
+void report_misplaced(const Parsed& parsed, const Command& command, Problems& problems) {
+  for (const auto& [name, values] : parsed.values) {
+    const std::string_view only = find_option(name)->command;
+    if (values.empty() || only.empty() || only == command.name) continue;
+    problems.errors.push_back({"--" + std::string(name), "is an option of sluice " + std::string(only) + ", not of " +
+                                                             std::string(command.name) + "; allowed: leave it out"});
+  }
+}
+
 std::string option_help(const OptionSpec& option) {
   constexpr std::size_t column = 36;
   std::string line = "  --" + std::string(option.name);
@@ -196,6 +206,7 @@ Request read_request(const std::vector<std::string>& arguments, const std::vecto
   }
   request.command = take_command(parsed.words, request.problems);
   report_unknown(parsed.words, request.problems);
+  report_misplaced(parsed, *request.command, request.problems);
   for (const auto& [name, values] : parsed.values) {
     for (const std::string& value : values) {
       request.raw[std::string(name)].push_back({value, {Source::flag, "--" + std::string(name)}});

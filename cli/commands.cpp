@@ -9,6 +9,7 @@ constexpr Command table[] = {
     {"apply", "program the rules (what sluice does when no command is given)", apply},
     {"plan", "print what would be programmed; the same as --dry-run", plan},
     {"cleanup", "remove whatever any sluice made in this namespace; the same as --cleanup", cleanup},
+    {"explain", "say what happens to one connection, which rule decides, and why the others do not", explain},
 };
 
 const Command& named(std::string_view name) {

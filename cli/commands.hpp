@@ -13,6 +13,10 @@ namespace sluice::cli {
 ExitCode apply(const Config& config, const Log& log);
 ExitCode plan(const Config& config, const Log& log);
 ExitCode cleanup(const Config& config, const Log& log);
+ExitCode verify(const Config& config, const Log& log);
+ExitCode status(const Config& config, const Log& log);
+ExitCode explain(const Config& config, const Log& log);
+ExitCode doctor(const Config& config, const Log& log);
 
 struct Command {
   std::string_view name;

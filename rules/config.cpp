@@ -128,6 +128,23 @@ void check_contradictions(const Settings& s, const Said& said, Problems& problem
   }
 }
 
+void check_question(const Question& question, const Said& said, Problems& problems) {
+  const auto& from = question.source;
+  const auto& to = question.destination;
+  if (from && to && family_of(from->address) != family_of(to->address)) {
+    problems.errors.push_back({said.where("src"), "\"" + to_text(from->address) + "\" and --dst " +
+                                                      to_text(to->address) +
+                                                      " are of different families; allowed: both IPv4 or both IPv6"});
+  }
+  if (question.direction != Direction::in) return;
+  for (const std::string_view option : {"uid", "gid"}) {
+    if (!said.explicitly(option)) continue;
+    problems.errors.push_back({said.where(option),
+                               "contradicts --direction inbound: what arrives was made by no process of this "
+                               "namespace; allowed: leave it out"});
+  }
+}
+
 void check_without_effect(const Settings& s, const Said& said, Problems& problems) {
   const auto idle = [&](std::string_view option, const std::string& why) {
     if (said.explicitly(option)) problems.warnings.push_back({said.where(option), why});
@@ -213,6 +230,7 @@ Validation validate(const RawConfig& raw, const Lookups& lookups) {
   if (problems.errors.empty()) {
     check_contradictions(settings, said, problems);
     check_without_effect(settings, said, problems);
+    check_question(settings.question, said, problems);
   }
   if (problems.errors.empty()) result.config = Config(std::move(settings));
   return result;

@@ -12,6 +12,7 @@
 
 #include "rules/address.hpp"
 #include "rules/problem.hpp"
+#include "rules/ruleset.hpp"
 #include "rules/scalars.hpp"
 
 namespace sluice {
@@ -44,6 +45,25 @@ struct PortsForUids {
   Ranges<Port> ports;
   Ranges<Uid> uids;
   bool operator==(const PortsForUids&) const = default;
+};
+
+/// An address, and a port where one was given.
+struct Endpoint {
+  IpAddress address;
+  std::optional<Port> port;
+  bool operator==(const Endpoint&) const = default;
+};
+
+/// What `explain` is asked about; the parts that were not said are assumed there.
+struct Question {
+  Direction direction = Direction::out;
+  Protocol protocol = Protocol::tcp;
+  std::optional<Endpoint> source = std::nullopt;
+  std::optional<Endpoint> destination = std::nullopt;
+  std::optional<std::string> interface = std::nullopt;
+  std::optional<Uid> uid = std::nullopt;
+  std::optional<Gid> gid = std::nullopt;
+  std::optional<std::uint32_t> mark = std::nullopt;
 };
 
 /// The checked value of every option.
@@ -105,6 +125,9 @@ struct Settings {
   bool dry_run = false;
   bool cleanup = false;
   bool diff = false;
+  bool probe = false;
+  bool live = false;
+  Question question;
   std::optional<OutputFormat> format;
 };
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "rules/nft_text.hpp"
+#include "rules/text.hpp"
+#include "rules/words.hpp"
 
 namespace sluice {
 namespace {
@@ -82,9 +84,17 @@ bool decides(const Action& action) {
   return final_for_all(action) || std::holds_alternative<Redirect>(action) || std::holds_alternative<Tproxy>(action);
 }
 
+/// nf_nat_core.c: NAT chains are not called at their own priority but in its order, all from the one hook of NAT
+/// (NF_IP_PRI_NAT_DST, linux/netfilter_ipv4.h).
+std::pair<int, int> place_of(const AskedChain& chain) {
+  constexpr int nat_hook_priority = -100;
+  return {chain.type == ChainType::nat ? nat_hook_priority : chain.priority, chain.priority};
+}
+
 class Walk {
  public:
-  Walk(const Ruleset& ruleset, const Connection& connection) : ruleset_(ruleset), packet_{connection} {}
+  Walk(const Ruleset& sets, const std::vector<AskedChain>& chains, const Connection& connection)
+      : sets_(sets), chains_(chains), packet_{connection} {}
 
   Decision run() {
     decision_.rule = default_rule;
@@ -100,51 +110,91 @@ class Walk {
  private:
   void through(Hook hook) {
     packet_.hook = hook;
-    std::vector<const Chain*> chains;
-    for (const Chain& chain : ruleset_.chains) {
+    std::vector<const AskedChain*> chains;
+    for (const AskedChain& chain : chains_) {
       if (chain.hook == hook) chains.push_back(&chain);
     }
     std::stable_sort(chains.begin(), chains.end(),
-                     [](const auto* a, const auto* b) { return a->priority < b->priority; });
-    for (const Chain* chain : chains) {
-      if (!final_for_all(decision_.verdict)) through(*chain);
+                     [](const auto* a, const auto* b) { return place_of(*a) < place_of(*b); });
+    for (const AskedChain* chain : chains) {
+      // nf_nat_core.c:nf_nat_inet_fn: the first NAT chain that translates is the last that is asked.
+      const bool settled = packet_.rewritten && chain->type == ChainType::nat;
+      if (!settled && !final_for_all(decision_.verdict)) through(*chain);
     }
   }
 
-  void through(const Chain& chain) {
-    for (const Rule& rule : chain.rules) {
+  void through(const AskedChain& chain) {
+    for (const AskedRule& rule : chain.rules) {
       if (!matches(rule, chain)) continue;
       take(rule, chain);
       return;
     }
+    if (chain.accepts_by_default) return;
+    decision_.steps.push_back({policy_rule, chain.name, true, "policy drop"});
+    decision_.verdict = Drop{};
+    decision_.rule = policy_rule;
   }
 
-  bool matches(const Rule& rule, const Chain& chain) {
-    const Asker asker(ruleset_, packet_);
+  bool matches(const AskedRule& rule, const AskedChain& chain) {
+    const Asker asker(sets_, packet_);
     const auto failing = std::find_if(rule.matches.begin(), rule.matches.end(),
                                       [&](const Match& match) { return !std::visit(asker, match); });
-    const bool all = failing == rule.matches.end();
-    decision_.steps.push_back({rule.name, chain.name, all, all ? to_nft(rule) : "not " + to_nft(*failing)});
-    return all;
+    if (failing != rule.matches.end()) {
+      decision_.steps.push_back({rule.name, chain.name, false, why_not(*failing)});
+      return false;
+    }
+    if (!rule.action) {
+      decision_.steps.push_back({rule.name, chain.name, false, "cannot be read: " + rule.text, false});
+      decision_.certain = false;
+      return false;
+    }
+    decision_.steps.push_back({rule.name, chain.name, true, rule.text});
+    return true;
   }
 
-  void take(const Rule& rule, const Chain& chain) {
-    if (decides(rule.action)) {
-      decision_.verdict = rule.action;
+  /// `not of user 1337, but of user 1000`
+  [[nodiscard]] std::string why_not(const Match& match) const {
+    const auto port_on = [&](Side side) {
+      return " port " + std::to_string(side == Side::source ? packet_.c.source_port : packet_.c.destination_port);
+    };
+    const auto address_on = [&](Side side) {
+      return " " + to_text(side == Side::source ? packet_.c.source : packet_.c.destination);
+    };
+    const std::string actual = std::visit(
+        Overloaded{
+            [&](const PortIn& m) { return port_on(m.side); },
+            [&](const PortIsNot& m) { return port_on(m.side); },
+            [&](const Ipv4In& m) { return address_on(m.side); },
+            [&](const Ipv6In& m) { return address_on(m.side); },
+            [&](const InterfaceIn&) { return " " + packet_.c.interface; },
+            [&](const SocketUidIn&) { return packet_.c.uid ? " " + std::to_string(packet_.c.uid->number) : " none"; },
+            [&](const SocketGidIn&) { return packet_.c.gid ? " " + std::to_string(packet_.c.gid->number) : " none"; },
+            [&](const PacketMarkIs&) { return " " + hex32(packet_.c.mark); },
+            [&](const ConnectionMarkIs&) { return " " + hex32(packet_.connection_mark); },
+            [](const auto&) { return std::string(); },
+        },
+        match);
+    return "not " + in_words(match, sets_) + (actual.empty() ? "" : ", but" + actual);
+  }
+
+  void take(const AskedRule& rule, const AskedChain& chain) {
+    const Action& action = *rule.action;
+    if (decides(action)) {
+      decision_.verdict = action;
       decision_.rule = rule.name;
     } else if (!decides(decision_.verdict) && is_main(chain)) {
       decision_.rule = rule.name;
     }
-    if (const auto* redirect = std::get_if<Redirect>(&rule.action)) rewrite(*redirect);
-    if (const auto* mark = std::get_if<SetConnectionMark>(&rule.action)) packet_.connection_mark = mark->mark;
-    if (const auto* mark = std::get_if<SetPacketMark>(&rule.action)) packet_.c.mark = mark->mark;
-    if (const auto* tproxy = std::get_if<Tproxy>(&rule.action)) packet_.c.mark = tproxy->mark;
+    if (const auto* redirect = std::get_if<Redirect>(&action)) rewrite(*redirect);
+    if (const auto* mark = std::get_if<SetConnectionMark>(&action)) packet_.connection_mark = mark->mark;
+    if (const auto* mark = std::get_if<SetPacketMark>(&action)) packet_.c.mark = mark->mark;
+    if (const auto* tproxy = std::get_if<Tproxy>(&action)) packet_.c.mark = tproxy->mark;
   }
 
   /// Whether passing here is what happens to the connection: the chains that capture. The others only prepare or
   /// refuse.
-  static bool is_main(const Chain& chain) {
-    return chain.type == ChainType::nat || chain.name == chain_name::inbound_tproxy;
+  static bool is_main(const AskedChain& chain) {
+    return chain.ours && (chain.type == ChainType::nat || chain.name == chain_name::inbound_tproxy);
   }
 
   /// nf_nat_redirect.c: a local packet goes to the loopback address, an arriving one to its interface's own address.
@@ -157,13 +207,59 @@ class Walk {
         family_of(packet_.c.destination) == Family::ipv4 ? IpAddress(Ipv4{0x7f000001U}) : IpAddress(Ipv6{0, 1});
   }
 
-  const Ruleset& ruleset_;
+  static constexpr const char* policy_rule = "policy";
+
+  const Ruleset& sets_;
+  const std::vector<AskedChain>& chains_;
   Packet packet_;
   Decision decision_;
 };
 
+AskedRule asked(const Rule& rule) { return {rule.name, rule.matches, rule.action, to_nft(rule)}; }
+
+AskedRule asked(const ObservedRule& observed) {
+  if (const auto* rule = std::get_if<Rule>(&observed.rule)) return asked(*rule);
+  return {
+      observed.comment.empty() ? "unnamed" : observed.comment, {}, std::nullopt, std::get<Opaque>(observed.rule).text};
+}
+
 }  // namespace
 
-Decision evaluate(const Ruleset& ruleset, const Connection& connection) { return Walk(ruleset, connection).run(); }
+std::vector<AskedChain> asked_chains(const Ruleset& ruleset) {
+  std::vector<AskedChain> chains;
+  for (const Chain& chain : ruleset.chains) {
+    chains.push_back({chain.name, chain.type, chain.hook, chain.priority, {}});
+    for (const Rule& rule : chain.rules) chains.back().rules.push_back(asked(rule));
+  }
+  return chains;
+}
+
+std::vector<AskedChain> asked_chains(const Observed& observed) {
+  std::vector<AskedChain> chains;
+  if (observed.dormant) return chains;
+  for (const ObservedChain& chain : observed.chains) {
+    if (!chain.base) continue;
+    chains.push_back({chain.name, chain.base->type, chain.base->hook, chain.base->priority, {}});
+    chains.back().accepts_by_default = chain.accepts_by_default;
+    for (const ObservedRule& rule : chain.rules) chains.back().rules.push_back(asked(rule));
+  }
+  return chains;
+}
+
+Ruleset readable_sets(const Observed& observed) {
+  Ruleset sets;
+  for (const ObservedSet& set : observed.sets) {
+    if (const auto* elements = std::get_if<SetElements>(&set.elements)) sets.sets.push_back({set.name, *elements});
+  }
+  return sets;
+}
+
+Decision evaluate(const Ruleset& ruleset, const Connection& connection) {
+  return evaluate(ruleset, asked_chains(ruleset), connection);
+}
+
+Decision evaluate(const Ruleset& sets, const std::vector<AskedChain>& chains, const Connection& connection) {
+  return Walk(sets, chains, connection).run();
+}
 
 }  // namespace sluice

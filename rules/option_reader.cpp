@@ -184,6 +184,46 @@ Ranges<Kind> OptionReader::ids() {
 Ranges<Uid> OptionReader::uids() { return ids<Uid>(); }
 Ranges<Gid> OptionReader::gids() { return ids<Gid>(); }
 
+template <typename Kind>
+Kind OptionReader::single_id() {
+  const RawValue& value = only_value();
+  const auto range = looks_like_flag(value, value.text) ? std::nullopt : id_range<Kind>(value, value.text);
+  if (!range) return Kind{0};
+  if (!range->single()) reject(value, value.text, "is more than one", "one ID or name");
+  return range->first;
+}
+
+Uid OptionReader::uid() { return single_id<Uid>(); }
+Gid OptionReader::gid() { return single_id<Gid>(); }
+
+std::string OptionReader::interface() {
+  const RawValue& value = only_value();
+  if (!is_interface_name(value.text) && !looks_like_flag(value, value.text)) {
+    reject(value, value.text, "is not an interface name", "1 to 15 printable characters without blanks, such as eth0");
+  }
+  return value.text;
+}
+
+Endpoint OptionReader::endpoint() {
+  const RawValue& value = only_value();
+  const std::string_view text = value.text;
+  Endpoint nowhere{Ipv4{}, std::nullopt};
+  if (looks_like_flag(value, text)) return nowhere;
+  // An IPv6 address without brackets has no port: its own colons cannot be told from the port's.
+  const bool bracketed = text.substr(0, 1) == "[" && text.find(']') != std::string_view::npos;
+  const std::size_t colon = bracketed ? text.find(']') + 1 : text.find(':');
+  const bool plain_v6 = !bracketed && text.find(':') != text.rfind(':');
+  const bool with_port = !plain_v6 && colon < text.size();
+  const std::string_view host = with_port ? text.substr(0, colon) : text;
+  const auto address = parse_address(bracketed ? host.substr(1, host.find(']') - 1) : host);
+  const auto number = with_port && text[colon] == ':' ? parse_number(text.substr(colon + 1)) : std::nullopt;
+  const auto port = number ? Port::from(*number) : std::nullopt;
+  if (address && (port || !with_port)) return {*address, port};
+  reject(value, text, address ? "has no port from 1 to 65535 after its address" : "is not an address",
+         "an address, or an address and a port: 10.96.0.1, 10.96.0.1:443, [fd00::1]:443");
+  return nowhere;
+}
+
 std::vector<InterfacePattern> OptionReader::interfaces() {
   std::vector<InterfacePattern> found;
   for (const auto& [text, value] : elements()) {

@@ -39,6 +39,10 @@ class OptionReader {
   std::chrono::milliseconds duration();
   std::vector<PortsForUids> ports_for_uids();
   Ranges<Port> udp_reject();
+  Endpoint endpoint();
+  std::string interface();
+  Uid uid();
+  Gid gid();
 
   template <typename Enum>
   Enum choice(std::initializer_list<std::pair<std::string_view, Enum>> allowed) {
@@ -68,6 +72,8 @@ class OptionReader {
   std::optional<Range<Kind>> id_range(const RawValue& value, std::string_view text);
   template <typename Kind>
   Ranges<Kind> ids();
+  template <typename Kind>
+  Kind single_id();
   Ranges<Port> port_list(bool star_allowed);
 
   const OptionSpec& option_;

@@ -21,6 +21,7 @@ constexpr std::string_view g_dns = "DNS and UDP";
 constexpr std::string_view g_family = "Address families and loopback";
 constexpr std::string_view g_kernel = "How the rules reach the kernel";
 constexpr std::string_view g_run = "This run";
+constexpr std::string_view g_ask = "The connection that explain judges; what is not given is assumed, and shown";
 
 // clang-format off
 const OptionSpec table[] = {
@@ -150,10 +151,32 @@ const OptionSpec table[] = {
      s.format = r.choice<OutputFormat>({{"text", OutputFormat::text}, {"json", OutputFormat::json}, {"nft", OutputFormat::nft},
                                         {"iptables", OutputFormat::iptables}, {"mermaid", OutputFormat::mermaid}, {"dot", OutputFormat::dot}});
    }},
+  {"probe", Arity::flag, "", "false", g_run,
+   "with verify: make real connections, in a scratch namespace under the rules of this one, and see where each lands",
+   [](R& r, S& s) { s.probe = r.flag(); }, "verify"},
+  {"live", Arity::flag, "", "false", g_run, "with explain: judge by the rules in the kernel, not by options",
+   [](R& r, S& s) { s.live = r.flag(); }, "explain"},
   {"log-format", Arity::single, "FORMAT", "text", g_run, "text or json, on standard error",
    [](R& r, S& s) { s.log_format = r.choice<LogFormat>({{"text", LogFormat::text}, {"json", LogFormat::json}}); }},
   {"log-level", Arity::single, "LEVEL", "info", g_run, "error, warning, info or debug",
    [](R& r, S& s) { s.log_level = r.choice<LogLevel>({{"info", LogLevel::info}, {"error", LogLevel::error}, {"warning", LogLevel::warning}, {"debug", LogLevel::debug}}); }},
+
+  {"direction", Arity::single, "WHICH", "outbound", g_ask, "outbound (made in this namespace) or inbound (arriving)",
+   [](R& r, S& s) { s.question.direction = r.choice<Direction>({{"outbound", Direction::out}, {"inbound", Direction::in}}); }, "explain"},
+  {"protocol", Arity::single, "NAME", "tcp", g_ask, "tcp or udp",
+   [](R& r, S& s) { s.question.protocol = r.choice<Protocol>({{"tcp", Protocol::tcp}, {"udp", Protocol::udp}}); }, "explain"},
+  {"src", Arity::single, "IP[:PORT]", "", g_ask, "where it comes from",
+   [](R& r, S& s) { if (r.explicitly_set()) s.question.source = r.endpoint(); }, "explain"},
+  {"dst", Arity::single, "IP:PORT", "", g_ask, "where it goes: 10.96.0.1:443, [fd00::1]:443",
+   [](R& r, S& s) { if (r.explicitly_set()) s.question.destination = r.endpoint(); }, "explain"},
+  {"interface", Arity::single, "NAME", "", g_ask, "it leaves by, or arrives on; eth0, or lo for a loopback destination, unless given",
+   [](R& r, S& s) { if (r.explicitly_set()) s.question.interface = r.interface(); }, "explain"},
+  {"uid", Arity::single, "UID", "", g_ask, "user ID or name of the process that makes it; 1000 unless given",
+   [](R& r, S& s) { if (r.explicitly_set()) s.question.uid = r.uid(); }, "explain"},
+  {"gid", Arity::single, "GID", "", g_ask, "primary group of that process; 1000 unless given",
+   [](R& r, S& s) { if (r.explicitly_set()) s.question.gid = r.gid(); }, "explain"},
+  {"mark", Arity::single, "MARK", "", g_ask, "packet mark (SO_MARK) it carries; 0 unless given",
+   [](R& r, S& s) { if (r.explicitly_set()) s.question.mark = r.number(0, 0xffffffffU); }, "explain"},
 };
 // clang-format on
 

@@ -26,6 +26,8 @@ struct OptionSpec {
   std::string_view help;        ///< one sentence
   /// Parses and checks the effective values and stores them.
   void (*read)(OptionReader&, Settings&);
+  /// The only command that the option has a meaning for; empty: all. Another refuses it as a flag.
+  std::string_view command = {};
 };
 
 /// In the order of the help text.

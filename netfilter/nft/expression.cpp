@@ -282,6 +282,10 @@ Expression decode(const Attributes& expression) {
     if (name != decoder.name) continue;
     if (auto decoded = decoder.decode(expression.nested(NFTA_EXPR_DATA))) return *std::move(decoded);
   }
+  // A jump is told with its goal, for whoever has to find out where it leads.
+  const auto verdict = expression.nested(NFTA_EXPR_DATA).nested(NFTA_IMMEDIATE_DATA).nested(NFTA_DATA_VERDICT);
+  if (name == "immediate" && verdict.has(NFTA_VERDICT_CHAIN))
+    return Foreign{"jump to " + verdict.text(NFTA_VERDICT_CHAIN)};
   return Foreign{name};
 }
 

@@ -99,6 +99,16 @@ TEST_CASE("every option has a value that is taken and one that is refused") {
       {"cleanup", "off", ""},
       {"diff", "1", "0x1"},
       {"format", "mermaid", "svg"},
+      {"probe", "1", "often"},
+      {"live", "no", "dead"},
+      {"direction", "inbound", "in"},
+      {"protocol", "udp", "sctp"},
+      {"src", "::1", "::1:99999]"},
+      {"dst", "[fd00::1]:443", "10.0.0.1:0"},
+      {"interface", "eth0", "eth0/1"},
+      {"uid", "envoy", "1-4"},
+      {"gid", "4294967294", "4294967295"},
+      {"mark", "0", "4294967296"},
       {"log-format", "json", "xml"},
       {"log-level", "debug", "trace"},
   };
@@ -122,6 +132,18 @@ TEST_CASE("every option has a value that is taken and one that is refused") {
   for (const OptionSpec& option : options()) {
     CAPTURE(option.name);
     CHECK(covered.count(option.name) == 1);
+  }
+}
+
+TEST_CASE("what explain is asked about must be one connection") {
+  CHECK(first_error({{"src", "::1"}, {"dst", "192.0.2.1:80"}}).find("different families") != std::string::npos);
+  CHECK(first_error({{"direction", "inbound"}, {"uid", "7"}}).find("contradicts") != std::string::npos);
+  const Question q = test::config({{"dst", "[fd00::1]:443"}, {"src", "fd00::2"}})->question;
+  CHECK(q.destination == Endpoint{*parse_address("fd00::1"), Port::from(443)});
+  CHECK(q.source == Endpoint{*parse_address("fd00::2"), std::nullopt});
+  for (const char* wrong : {"", "443", "10.0.0.1:", "10.0.0.1:x", "[fd00::1", "[fd00::1]443", "fd00::1]:443", "-1"}) {
+    CAPTURE(wrong);
+    CHECK(first_error({{"dst", wrong}}) != "none");
   }
 }
 
