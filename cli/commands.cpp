@@ -9,6 +9,8 @@ constexpr Command table[] = {
     {"apply", "program the rules (what sluice does when no command is given)", apply},
     {"plan", "print what would be programmed; the same as --dry-run", plan},
     {"cleanup", "remove whatever any sluice made in this namespace; the same as --cleanup", cleanup},
+    {"verify", "compare the kernel's rules with this configuration; exit 3 and a diff by rule where they differ",
+     verify},
     {"explain", "say what happens to one connection, which rule decides, and why the others do not", explain},
 };
 

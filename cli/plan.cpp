@@ -1,10 +1,9 @@
 #include "cli/commands.hpp"
+#include "cli/comparison.hpp"
 #include "cli/output.hpp"
 #include "cli/preparation.hpp"
 #include "cli/ruleset_json.hpp"
-#include "netfilter/nftables_backend.hpp"
 #include "rules/compile.hpp"
-#include "rules/drift.hpp"
 #include "rules/namespace_state.hpp"
 #include "rules/nft_text.hpp"
 #include "rules/packet_path.hpp"
@@ -19,22 +18,11 @@ std::string nft_plan(const Ruleset& ruleset, const NamespaceState& state) {
   return text + to_nft(ruleset);
 }
 
-/// `- outbound [proxy] meta skuid 1337 accept`, then `+` with what would stand there instead.
-std::string difference_text(const Difference& difference) {
-  std::string place = difference.chain.empty() ? "" : difference.chain + " ";
-  if (!difference.rule.empty()) place += "[" + difference.rule + "] ";
-  std::string text;
-  if (!difference.found.empty()) text += "- " + place + difference.found + "\n";
-  if (!difference.expected.empty()) text += "+ " + place + difference.expected + "\n";
-  return text;
-}
-
 /// What apply would change, by rule.
 ExitCode compare_with_kernel(const Config& config, const Log& log) {
   if (const ExitCode code = stand_in_namespace(*config, log); code != ExitCode::done) return code;
-  netfilter::NftablesBackend backend(config->lock_timeout);
   std::string text;
-  for (const Difference& difference : diff(compile(config), backend.observe())) text += difference_text(difference);
+  for (const Difference& difference : differences_in_kernel(config)) text += to_text(difference);
   print(text.empty() ? "no difference\n" : text);
   return text.empty() ? ExitCode::done : ExitCode::drift;
 }

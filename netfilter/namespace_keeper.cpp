@@ -13,6 +13,7 @@
 
 #include "netfilter/errors.hpp"
 #include "netfilter/netlink.hpp"
+#include "netfilter/system_files.hpp"
 #include "rules/text.hpp"
 
 namespace sluice::netfilter {
@@ -322,32 +323,49 @@ bool wants(const NamespaceState& wanted, const MarkRule& item) {
   return wants(wanted, item.family, item.table) && wanted.tproxy->mark == item.mark;
 }
 
-}  // namespace
-
-bool has_global_address(Family family) { return Keeper().has_global(family); }
-
-KeptChanges add_missing(const NamespaceState& wanted) {
-  if (wanted == NamespaceState{}) return {};
-  Keeper keeper;
-  Adding adding(keeper);
+/// Calls `visit` with each item that `wanted` names and the namespace lacks, and its family.
+template <typename Visit>
+void each_missing(Keeper& keeper, const NamespaceState& wanted, const Visit& visit) {
   for (const IpAddress& address : wanted.local_addresses) {
     const Address item{address};
-    if (!keeper.has(item)) adding.add(item, family_of(address));
+    if (!keeper.has(item)) visit(item, family_of(address));
   }
-  if (!wanted.tproxy) return adding.changes;
+  if (!wanted.tproxy) return;
   const auto routes = keeper.our_routes();
   const auto rules = keeper.our_rules();
   for (const Family family : wanted.tproxy->families) {
     const LocalRoute route{family, wanted.tproxy->table};
     const bool routed = std::any_of(routes.begin(), routes.end(),
                                     [&](const auto& r) { return r.family == route.family && r.table == route.table; });
-    if (!routed) adding.add(route, family);
+    if (!routed) visit(route, family);
     const MarkRule rule{family, wanted.tproxy->mark, wanted.tproxy->table};
     const bool ruled = std::any_of(rules.begin(), rules.end(), [&](const auto& r) {
       return r.family == rule.family && r.mark == rule.mark && r.table == rule.table;
     });
-    if (!ruled) adding.add(rule, family);
+    if (!ruled) visit(rule, family);
   }
+}
+
+}  // namespace
+
+bool has_global_address(Family family) { return Keeper().has_global(family); }
+
+std::vector<std::string> missing(const NamespaceState& wanted) {
+  std::vector<std::string> lines;
+  if (wanted == NamespaceState{}) return lines;
+  Keeper keeper;
+  const bool has_ipv6 = first_line("/proc/sys/net/ipv6/conf/lo/disable_ipv6") == "0";
+  each_missing(keeper, wanted, [&](const auto& item, Family family) {
+    if (family == Family::ipv4 || has_ipv6) lines.push_back(to_text(item, "add"));
+  });
+  return lines;
+}
+
+KeptChanges add_missing(const NamespaceState& wanted) {
+  if (wanted == NamespaceState{}) return {};
+  Keeper keeper;
+  Adding adding(keeper);
+  each_missing(keeper, wanted, [&](const auto& item, Family family) { adding.add(item, family); });
   return adding.changes;
 }
 

@@ -18,6 +18,10 @@ struct KeptChanges {
   std::vector<std::string> warnings;  ///< what this namespace does not allow, with the consequence
 };
 
+/// What of `wanted` the namespace lacks, one line each, as `ip` would be told to add it. What belongs to IPv6 is left
+/// out where that is disabled. Changes nothing. Throws KernelError.
+std::vector<std::string> missing(const NamespaceState& wanted);
+
 /// Adds what `wanted` names and the namespace lacks. To be called before the rules that need it are made. A family that
 /// is disabled is a warning. Throws KernelError for any other refusal, after removing what it had added.
 KeptChanges add_missing(const NamespaceState& wanted);

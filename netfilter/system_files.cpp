@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 
@@ -56,6 +57,17 @@ std::vector<IpAddress> name_servers() {
 }
 
 }  // namespace
+
+std::optional<std::string> file_text(const std::string& path) {
+  if (access(path.c_str(), R_OK) != 0) return std::nullopt;
+  return contents_of(path.c_str());
+}
+
+std::optional<std::string> first_line(const std::string& path) {
+  auto text = file_text(path);
+  if (text) text->erase(std::min(text->find('\n'), text->size()));
+  return text;
+}
 
 int write_close_wait_timeout(std::chrono::seconds timeout) {
   const int descriptor = open("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait", O_WRONLY | O_CLOEXEC);

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
+#include <string>
 
 #include "rules/config.hpp"
 
@@ -9,6 +11,12 @@ namespace sluice::netfilter {
 
 /// Lookups that read /etc/passwd, /etc/group and /etc/resolv.conf, each at most once and only when asked.
 Lookups system_lookups();
+
+/// The whole of a file of /proc; nothing where it cannot be read.
+std::optional<std::string> file_text(const std::string& path);
+
+/// The first line of such a file, without its end.
+std::optional<std::string> first_line(const std::string& path);
 
 /// Sets net.netfilter.nf_conntrack_tcp_timeout_close_wait of the calling thread's network namespace. Returns 0 or a
 /// positive errno: ENOENT where conntrack is not in use, EROFS or EACCES where /proc/sys is read-only.

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from pod import APP_UID, FAMILIES, INBOUND_PORT, IPV4, OUTBOUND_PORT, PROXY_UID, address
+from pod import APP_UID, FAMILIES, INBOUND_PORT, IPV4, OUTBOUND_PORT, PROXY_UID, address, run, sluice_binary
 
 APPLY = ("apply", "--inbound-port", str(INBOUND_PORT))
 MESH = APPLY[1:]
@@ -125,3 +125,156 @@ def test_a_rule_that_cannot_be_read_is_told_and_not_guessed_at(mesh):
     )  # fmt: skip
     assert explained(mesh, "--live", "--dst", address(IPV4.outside, 443))[0] == "redirect"
     assert answer(mesh, "explain", "--live", "--dst", "127.0.0.11:53")["certain"] is False
+
+
+# --------------------------------------------------------------------------------------------------- verify
+
+
+def test_verify_finds_nothing_after_apply_whatever_was_counted(mesh):
+    for options in ((), ("--preset", "istio"), ("--inbound-mode", "tproxy"), ("--dns", "all", "--udp", "reject:443")):
+        mesh.sluice(*APPLY, *options)
+        mesh.app.name_at(IPV4.outside, 80)
+        generation = mesh.generation()
+        said = answer(mesh, "verify", *MESH, *options)
+        assert said == {"match": True, "drift": [], "probe": [], "warnings": []}
+        assert mesh.generation() == generation
+
+
+def nft(*words):
+    return lambda pod: pod.nft(*words)
+
+
+def delete_rule(chain, name):
+    def change(pod):
+        listed = json.loads(pod.nft("-j", "list", "chain", "inet", "sluice", chain).stdout)["nftables"]
+        rule = next(item["rule"] for item in listed if item.get("rule", {}).get("comment") == name)
+        pod.nft("delete", "rule", "inet", "sluice", chain, "handle", str(rule["handle"]))
+
+    return change
+
+
+def move_rule_to_front(chain, name, text):
+    def change(pod):
+        delete_rule(chain, name)(pod)
+        pod.nft("insert", "rule", "inet", "sluice", chain, *text.split(), "comment", f'"{name}"')
+
+    return change
+
+
+def unhook(pod):
+    """The same rules in a chain that nobody asks."""
+    listed = pod.listing().replace("type nat hook output priority -105; policy accept;", "")
+    pod.nft("-f", "-", stdin="delete table inet sluice\n" + listed)
+
+
+def shadow(pod):
+    pod.nft(
+        "-f", "-",
+        stdin="table ip other { chain out { type nat hook output priority -110; tcp dport 443 redirect to :1; }; }",
+    )  # fmt: skip
+
+
+def remove_route(pod):
+    pod.ip("rule delete fwmark 1337")
+
+
+DRIFT = {
+    "a rule gone": (delete_rule("outbound", "proxy"), "missing", "outbound", "proxy"),
+    "a rule added": (
+        nft("insert", "rule", "inet", "sluice", "outbound", "tcp", "dport", "25", "accept", "comment", '"mine"'),
+        "unexpected", "outbound", "mine",
+    ),
+    "a rule nobody can read": (
+        nft("add", "rule", "inet", "sluice", "inbound", "tcp", "dport", "25", "limit", "rate", "1/second", "accept"),
+        "unexpected", "inbound", "",
+    ),
+    "order": (
+        move_rule_to_front("outbound", "outbound", "meta l4proto tcp counter redirect to :15001"),
+        "unexpected", "outbound", "outbound",
+    ),
+    "a set element gone": (
+        nft("delete", "element", "inet", "sluice", "exclude_outbound_ports", "{ 22 }"), "changed", "", "",
+    ),
+    "another set element": (
+        nft("delete element inet sluice exclude_outbound_ports { 22 }; add element inet sluice exclude_outbound_ports { 26 }"),
+        "changed", "", "",
+    ),
+    "a policy": (
+        nft("chain", "inet", "sluice", "inbound_guard", "{ policy drop; }"), "changed", "inbound_guard", "",
+    ),
+    "an unhooked chain": (unhook, "changed", "outbound", ""),
+    "a chain added": (nft("add", "chain", "inet", "sluice", "mine"), "unexpected", "mine", ""),
+    "a dormant table": (nft("add", "table", "inet", "sluice", "{ flags dormant; }"), "changed", "", ""),
+    "everything gone": (nft("delete", "table", "inet", "sluice"), "missing", "", ""),
+    "a routing rule gone": (remove_route, "missing", "", ""),
+    "another tool's rule in front": (shadow, "shadowed", "out", "rule 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change, kind, chain, rule", DRIFT.values(), ids=DRIFT.keys())
+def test_verify_tells_every_kind_of_drift_by_rule(pod, change, kind, chain, rule):
+    options = ("--inbound-port", str(INBOUND_PORT), "--exclude-outbound-ports", "22,25")
+    if change is remove_route:
+        options = ("--inbound-mode", "tproxy")
+    pod.sluice("apply", *options)
+    assert answer(pod, "verify", *options)["match"] is True
+    change(pod)
+    said = answer(pod, "verify", *options, code=3)
+    assert said["match"] is False
+    assert (kind, chain, rule) in {(each["kind"], each["chain"], each["rule"]) for each in said["drift"]}, said
+    assert all(list(each) == ["rule", "table", "chain", "kind", "expected", "found"] for each in said["drift"])
+    text = pod.sluice("verify", *options, check=False)
+    assert text.returncode == 3 and "difference" in text.stdout
+    if kind != "shadowed":
+        pod.sluice("apply", *options)
+        assert answer(pod, "verify", *options)["match"] is True
+
+
+def test_a_rule_of_others_that_may_shadow_ours_is_a_warning(pod):
+    pod.sluice(*APPLY)
+    pod.nft("-f", "-", stdin="table ip o { chain x { }; chain out { type nat hook output priority -110; jump x; }; }")
+    said = answer(pod, "verify", *MESH)
+    assert said["match"] is True and "ip o out" in said["warnings"][0]
+
+
+def test_probe_tries_every_way_and_disturbs_nothing(mesh):
+    for options in ((), ("--preset", "istio"), ("--inbound-mode", "tproxy"), ("--exclude-outbound-cidrs", "10.0.0.0/8,fd00::/8")):
+        mesh.sluice(*APPLY, *options)
+        held, _ = mesh.app.hold(IPV4.outside, 80)
+        accepted = [len(user.accepted()) for user in (mesh.app, mesh.proxy, mesh.world)]
+        links, generation = mesh.world.accepted(), mesh.generation()
+        said = answer(mesh, "verify", *MESH, *options, "--probe", "--probe-timeout", "30s")
+        assert said["match"] is True, said
+        assert {each["ok"] for each in said["probe"]} == {True}
+        for family in FAMILIES:
+            mine = [each["expected"].split()[0] for each in said["probe"] if each["family"] == str(family)]
+            assert {"redirect", "pass", "reject"} <= set(mine)
+        # A proxy is running on these ports all the while, and sees nothing of it; neither does anybody outside.
+        assert [len(user.accepted()) for user in (mesh.app, mesh.proxy, mesh.world)] == accepted
+        assert mesh.world.accepted() == links and mesh.generation() == generation
+        assert mesh.app.echo_on(held, "still there") == "still there"
+
+
+def test_probe_finds_connections_that_land_elsewhere(pod):
+    pod.sluice(*APPLY)
+    pod.nft("insert", "rule", "inet", "sluice", "outbound", "tcp", "dport", "80", "counter", "accept")
+    said = answer(pod, "verify", *MESH, "--probe", "--probe-timeout", "30s", code=3)
+    wrong = [each for each in said["probe"] if each["ok"] is False]
+    assert [each["connection"] for each in wrong] == ["outbound, an application"] * 2
+    assert all("left the pod" in each["found"] for each in wrong)
+
+
+def test_probe_does_without_root_where_user_namespaces_are_allowed(pod):
+    pod.sluice(*APPLY)
+    arguments = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps", "+net_admin"]
+    arguments += ["--ambient-caps", "+net_admin", sluice_binary(), "verify", *MESH, "--probe", "--probe-timeout", "30s"]
+    result = run(arguments, pod.name)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "ok   outbound, an application" in result.stdout
+
+
+def test_a_probe_that_cannot_be_made_is_no_success(pod):
+    pod.sluice(*APPLY)
+    result = pod.sluice("verify", *MESH, "--probe", "--probe-timeout", "1ms", check=False)
+    assert result.returncode == 4, result.stdout + result.stderr
+    assert "not every connection could be tried" in result.stderr
