@@ -46,17 +46,18 @@ const char* outcome_text(netfilter::Outcome outcome) {
   return "";
 }
 
-void report(const Settings& settings, netfilter::Outcome outcome) {
+void report(const Settings& settings, netfilter::Outcome outcome, const Log& log) {
   if (settings.format == OutputFormat::json) {
     const nlohmann::ordered_json json = {{"backend", "nftables"},
                                          {"outcome", outcome_text(outcome)},
                                          {"captured", summary(settings)},
                                          {"show", show_command}};
-    print(json.dump() + "\n");
+    print_what_was_done(json.dump() + "\n", log);
     return;
   }
-  print("nftables, rules " + std::string(outcome_text(outcome)) + ": " + summary(settings) +
-        "; show them: " + show_command + "\n");
+  print_what_was_done("nftables, rules " + std::string(outcome_text(outcome)) + ": " + summary(settings) +
+                          "; show them: " + show_command + "\n",
+                      log);
 }
 
 ExitCode refuse_host_network(const Settings& settings, const Log& log) {
@@ -110,7 +111,7 @@ ExitCode apply(const Config& config, const Log& log) {
   }
   if (config->close_wait_timeout) set_close_wait_timeout(*config->close_wait_timeout, log);
   warn_of_the_other_family(*config, log);
-  report(*config, outcome);
+  report(*config, outcome, log);
   return ExitCode::done;
 }
 

@@ -17,7 +17,7 @@ ExitCode cleanup(const Config& config, const Log& log) {
   std::string text;
   if (table) text += verb + "table inet sluice\n";
   for (const std::string& line : removed.done) text += verb + line + "\n";
-  print(text.empty() ? "nothing of sluice is here\n" : text);
+  print_what_was_done(text.empty() ? "nothing of sluice is here\n" : text, log);
   return ExitCode::done;
 }
 
