@@ -106,7 +106,8 @@ ExitCode apply(const Config& config, const Log& log) {
   for (const std::string& line : added.done) log.debug("done: " + line);
   for (const std::string& line : added.warnings) log.warning(line);
   const netfilter::Outcome outcome = backend.apply(ruleset, stamp());
-  if (outcome == netfilter::Outcome::replaced) {
+  // Even if nothing changed: the run that replaced the rules may have been killed before it got here.
+  if (outcome != netfilter::Outcome::created) {
     for (const std::string& line : netfilter::remove_unwanted(state).done) log.debug("done: " + line);
   }
   if (config->close_wait_timeout) set_close_wait_timeout(*config->close_wait_timeout, log);

@@ -53,6 +53,12 @@ def test_the_clients_address_is_kept_all_the_way(pod_with_tproxy, family):
     seen_end_to_end(pod_with_tproxy, family)
 
 
+def test_the_same_with_hairpin(running_pod, family):
+    running_pod.sluice(*TPROXY, "--hairpin", "inbound", "--passthrough-source", "127.0.0.6,::6")
+    seen_end_to_end(running_pod, family)
+    running_pod.sluice("cleanup")
+
+
 def test_data_flows_both_ways(pod_with_tproxy, family):
     held, _ = pod_with_tproxy.world.hold(family.pod, 5000)
     for text in ("one", "two", "three"):
@@ -68,10 +74,12 @@ def test_the_pod_itself_is_served_as_without_tproxy(pod_with_tproxy, family):
         assert pod.proxy.ask(host, 5000).via == []
 
 
-@pytest.mark.parametrize("option", ["exclude-inbound-ports", "exclude-inbound-cidrs", "exclude-interfaces"])
-def test_what_is_excluded_goes_direct(running_pod, family, option):
-    value = {"exclude-inbound-ports": "5000", "exclude-inbound-cidrs": family.world, "exclude-interfaces": "eth*"}[option]
-    running_pod.sluice(*TPROXY, f"--{option}", value)
+@pytest.mark.parametrize(
+    "option, value",
+    [("--exclude-inbound-ports", "5000"), ("--exclude-inbound-cidrs", "{world}"), ("--exclude-interfaces", "eth*")],
+)
+def test_what_is_excluded_goes_direct(running_pod, family, option, value):
+    running_pod.sluice(*TPROXY, option, value.format(world=family.world))
     answer = running_pod.world.ask(family.pod, 5000)
     running_pod.sluice("cleanup")
     assert (answer.name, answer.via) == ("app", [])
@@ -165,7 +173,8 @@ def test_a_replacement_moves_the_routing(pod):
 
 
 def test_what_others_routed_stays(pod):
-    pod.ip("rule add fwmark 0x539 lookup 133", "route add blackhole 192.0.2.0/24 table 133", "rule add fwmark 7 lookup 7")
+    pod.ip("rule add fwmark 0x539 lookup 133", "rule add fwmark 7 lookup 7")
+    pod.ip("route add blackhole 192.0.2.0/24 table 133")
     before = pod.state()
     pod.sluice(*TPROXY)
     pod.sluice("cleanup")
@@ -179,4 +188,13 @@ def test_what_somebody_removed_is_put_back(pod):
     pods.succeeded(pods.run(["ip", "-6", "route", "flush", "table", "133"], pod.name))
     assert pod.state() != applied
     pod.sluice(*TPROXY)
+    assert pod.state() == applied
+
+
+@pytest.mark.parametrize("options", [TPROXY, APPLY], ids=["tproxy", "redirect"])
+def test_what_a_killed_run_left_behind_is_removed_by_the_next(pod, options):
+    pod.sluice(*options)
+    applied = pod.state()
+    pod.ip("rule add fwmark 7 lookup 77 protocol 115", "route add local default dev lo table 77 protocol 115")
+    assert "unchanged" in pod.sluice(*options).stdout
     assert pod.state() == applied
