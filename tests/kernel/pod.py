@@ -205,9 +205,8 @@ class Agent:
         ours, theirs = socket.socketpair()
         ours.settimeout(30)
         with theirs:
-            argv = [sys.executable, "-B", "-s", "-S", str(HERE / "agent.py"), str(uid), str(uid if gid is None else gid)]
-            if net_admin:
-                argv.append("net_admin")
+            argv = [sys.executable, "-B", "-s", "-S", str(HERE / "agent.py")]
+            argv += [str(uid), str(uid if gid is None else gid)] + ["net_admin"] * net_admin
             self.process = spawn(argv, netns, stdin=theirs, stdout=theirs)
         self._channel = ours.makefile("rw")
         ours.close()

@@ -9,7 +9,8 @@ import pwd
 import pytest
 
 import pod as pods
-from pod import APP_UID, APPLY, FAMILIES, INBOUND_PORT, IPV4, IPV6, OTHER_OUTBOUND_PORT, OUTBOUND_PORT, PROXY_UID, address
+from pod import APP_UID, APPLY, FAMILIES, INBOUND_PORT, IPV4, IPV6, OTHER_OUTBOUND_PORT, OUTBOUND_PORT, PROXY_UID
+from pod import address
 
 REFUSED = "ConnectionRefusedError: [Errno 111] Connection refused"
 HAIRPIN = ("--hairpin", "inbound", "--passthrough-source", "127.0.0.6,::6")
@@ -161,11 +162,13 @@ def test_tunnel_ports_are_a_list_with_ranges(shared_mesh, family):
     assert [shared_mesh.world.name_at(family.pod, port) for port in (5000, 5001, 15008)] == ["inbound", "app", "app"]
 
 
-@pytest.mark.parametrize("mode", ["redirect", "off"])
-def test_the_proxys_own_ports_are_refused_from_outside(shared_mesh, family, mode):
-    shared_mesh.sluice("apply", "--inbound-mode", mode, *(("--inbound-port", INBOUND_PORT) if mode == "redirect" else ()))
+@pytest.mark.parametrize(
+    "options, inbound", [(APPLY, REFUSED), (("--inbound-mode", "off"), "inbound")], ids=["on", "off"]
+)
+def test_the_proxys_own_ports_are_refused_from_outside(shared_mesh, family, options, inbound):
+    shared_mesh.sluice(*options)
     assert shared_mesh.world.name_at(family.pod, OUTBOUND_PORT) == REFUSED
-    assert shared_mesh.world.name_at(family.pod, INBOUND_PORT) == (REFUSED if mode == "redirect" else "inbound")
+    assert shared_mesh.world.name_at(family.pod, INBOUND_PORT) == inbound
     # From inside it is the application's own affair.
     assert shared_mesh.app.name_at(family.pod, OUTBOUND_PORT) == "outbound"
 
@@ -228,14 +231,17 @@ def test_a_pod_with_ipv6_only(mesh):
 
 
 @pytest.mark.parametrize(
-    "options", [(), HAIRPIN, ("--inbound-mode", "tproxy"), ("--dns", "all")], ids=["plain", "hairpin", "tproxy", "dns"]
+    "options, left_out",
+    [((), ""), (("--dns", "all"), ""), (HAIRPIN, "address add ::6"), (("--inbound-mode", "tproxy"), "route add")],
+    ids=["plain", "dns", "hairpin", "tproxy"],
 )
-def test_a_pod_with_ipv6_disabled(pod, options):
+def test_a_pod_with_ipv6_disabled(pod, options, left_out):
     pod.world.serve("world", 80)
     pod.proxy.serve("outbound", OUTBOUND_PORT, hosts=["0.0.0.0"])
     pod.sysctl("net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
     before = pod.state()
-    pod.sluice(*APPLY, *options)
+    said = pod.sluice(*APPLY, *options).stderr
+    assert left_out in said and ("IPv6 is disabled" in said) == bool(left_out)
     assert pod.app.name_at(IPV4.outside, 80) == "outbound"
     assert "unchanged" in pod.sluice(*APPLY, *options).stdout
     pod.sluice("cleanup")
@@ -349,10 +355,13 @@ def test_running_connections_go_on(shared_mesh, steps):
 
     def hold(out, into):
         for family in FAMILIES:
-            for process, host, port, name in ((mesh.app, family.outside, 80, out), (mesh.world, family.pod, 5000, into)):
-                id, answer = process.hold(host, port)
-                assert answer.name == name
-                held.append((process, id))
+            hold_one(mesh.app, family.outside, 80, out)
+            hold_one(mesh.world, family.pod, 5000, into)
+
+    def hold_one(process, host, port, name):
+        id, answer = process.hold(host, port)
+        assert answer.name == name
+        held.append((process, id))
 
     def check():
         for process, id in held:
