@@ -59,6 +59,16 @@ def read_line(connection):
     return line
 
 
+def wait_until_closed(connection):
+    """Until both sides have acknowledged the end; before that the same ports cannot be used again."""
+    closed = 7  # TCP_CLOSE, net/tcp_states.h; the first byte of struct tcp_info
+    deadline = time.monotonic() + TIMEOUT
+    while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != closed:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the other side does not close")
+        time.sleep(0.001)
+
+
 def family_of(host):
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
@@ -334,9 +344,10 @@ class Agent:
             if ending == "server":
                 connection.sendall(GOODBYE)
                 connection.recv(1)
-            if ending == "client":
+            if ending in ("server", "client"):
                 connection.shutdown(socket.SHUT_WR)
                 connection.recv(1)
+                wait_until_closed(connection)
             if ending == "reset":
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
             return greeting
