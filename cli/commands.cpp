@@ -11,6 +11,7 @@ constexpr Command table[] = {
     {"cleanup", "remove whatever any sluice made in this namespace; the same as --cleanup", cleanup},
     {"verify", "compare the kernel's rules with this configuration; exit 3 and a diff by rule where they differ",
      verify},
+    {"status", "say what is programmed, by which version and options, and what each rule has counted", status},
     {"explain", "say what happens to one connection, which rule decides, and why the others do not", explain},
 };
 

@@ -495,6 +495,39 @@ class Guess {
   std::size_t at_ = 0;
 };
 
+/// nft loads of a network whose prefix is whole bytes only those bytes; sluice loads the address and masks it. Both
+/// mean the same, so a table that nft loaded from sluice's own text is read like sluice's.
+Expressions with_whole_addresses(const Expressions& expressions) {
+  Expressions whole;
+  const PayloadLoad* partial = nullptr;
+  std::size_t width = 0;
+  for (const Expression& expression : expressions) {
+    if (const auto* compare = std::get_if<Compare>(&expression);
+        compare != nullptr && partial != nullptr && compare->operation == NFT_CMP_EQ) {
+      Bytes mask(partial->length, 0xff);
+      Bytes value = compare->value;
+      mask.resize(width);
+      value.resize(width);
+      whole.back() = PayloadLoad{partial->base, partial->offset, static_cast<std::uint32_t>(width)};
+      whole.emplace_back(And{mask});
+      whole.emplace_back(Compare{NFT_CMP_EQ, value});
+      partial = nullptr;
+      continue;
+    }
+    whole.push_back(expression);
+    partial = std::get_if<PayloadLoad>(&expression);
+    if (partial == nullptr || partial->base != NFT_PAYLOAD_NETWORK_HEADER) {
+      partial = nullptr;
+      continue;
+    }
+    const bool v4 = partial->offset == Layout<Ipv4>::source || partial->offset == Layout<Ipv4>::destination;
+    const bool v6 = partial->offset == Layout<Ipv6>::source || partial->offset == Layout<Ipv6>::destination;
+    width = v4 ? sizeof(Ipv4::Bytes) : v6 ? sizeof(Ipv6::Bytes) : 0;
+    if (partial->length >= width) partial = nullptr;
+  }
+  return whole;
+}
+
 }  // namespace
 
 Expressions to_expressions(const Rule& rule, const Ruleset& sets) {
@@ -505,8 +538,8 @@ Expressions to_expressions(const Rule& rule, const Ruleset& sets) {
   return out;
 }
 
-std::optional<Rule> rule_from_expressions(const Expressions& expressions, const std::string& name,
-                                          const Ruleset& sets) {
+std::optional<Rule> rule_from_expressions(const Expressions& found, const std::string& name, const Ruleset& sets) {
+  const Expressions expressions = with_whole_addresses(found);
   auto guess = Guess(expressions).rule(name);
   if (!guess) return std::nullopt;
   for (const Match& match : guess->matches) {

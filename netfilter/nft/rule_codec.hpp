@@ -14,7 +14,8 @@ namespace sluice::netfilter {
 /// set.
 Expressions to_expressions(const Rule& rule, const Ruleset& sets);
 
-/// Nothing where the expressions are not exactly what to_expressions makes of some rule over these sets.
+/// Nothing where the expressions are not what to_expressions makes of some rule over these sets, or what nft makes of
+/// that rule's text.
 std::optional<Rule> rule_from_expressions(const Expressions& expressions, const std::string& name, const Ruleset& sets);
 
 }  // namespace sluice::netfilter

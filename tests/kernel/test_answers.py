@@ -140,6 +140,27 @@ def test_verify_finds_nothing_after_apply_whatever_was_counted(mesh):
         assert mesh.generation() == generation
 
 
+LOADED = {
+    "defaults": (),
+    "istio": ("--preset", "istio"),
+    "networks": (
+        "--outbound-cidrs", "10.0.0.0/8", "--exclude-outbound-cidrs", "fd00::/8", "--exclude-inbound-cidrs", "10.9.0.0/22",
+    ),
+    "tproxy": ("--inbound-mode", "tproxy"),
+    "dns": ("--dns", "all", "--udp", "reject:443", "--drop-invalid"),
+    "owners": ("--exclude-uids", "100-200,300", "--only-gids", "7", "--proxy-mark", "0x539/0xfff"),
+    "nested": ("--virtual-interfaces", "vm0,tap*", "--exclude-interfaces", "net1", "--ip-family", "ipv4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", LOADED.values(), ids=LOADED.keys())
+def test_a_plan_that_nft_loaded_is_no_drift(pod, options):
+    pod.sluice(*APPLY, *options)
+    pod.nft("-f", "-", stdin="delete table inet sluice\n" + pod.sluice("plan", *MESH, *options).stdout)
+    assert answer(pod, "verify", *MESH, *options)["drift"] == []
+    assert answer(pod, "status")["exact"] is True
+
+
 def nft(*words):
     return lambda pod: pod.nft(*words)
 
@@ -278,3 +299,70 @@ def test_a_probe_that_cannot_be_made_is_no_success(pod):
     result = pod.sluice("verify", *MESH, "--probe", "--probe-timeout", "1ms", check=False)
     assert result.returncode == 4, result.stdout + result.stderr
     assert "not every connection could be tried" in result.stderr
+
+
+# --------------------------------------------------------------------------------------------------- status
+
+
+def counted(said, rule, chain="outbound"):
+    return sum(each["packets"] for each in said["rules"] if (each["rule"], each["chain"]) == (rule, chain))
+
+
+def test_status_tells_what_is_programmed_from_the_kernel_alone(mesh):
+    options = ("--exclude-outbound-ports", "443", "--hairpin", "inbound", "--passthrough-source", "127.0.0.6,::6")
+    mesh.sluice(*APPLY, *options)
+    for _ in range(3):
+        mesh.app.ask(IPV4.outside, 80)
+    mesh.app.ask(IPV4.outside, 443)
+    said = answer(mesh, "status")
+    assert list(said)[:4] == ["backend", "version", "applied_at", "configuration"]
+    assert said["backend"] == "nftables" and said["version"] in mesh.sluice("--version").stdout
+    assert said["applied_at"].startswith("20") and said["applied_at"].endswith("Z")
+    assert said["exact"] is True and said["warnings"] == []
+    assert said["namespace"] == ["ip -6 address add ::6/128 dev lo"]
+    assert said["configuration"] == {
+        "exclude-outbound-ports": "443", "hairpin": "inbound", "inbound-port": str(INBOUND_PORT),
+        "passthrough-source": "127.0.0.6,::6",
+    }  # fmt: skip
+    assert (counted(said, "outbound"), counted(said, "exclude-port")) == (3, 1)
+    assert any(each["text"] == "TCP to port 443: left alone" for each in said["rules"])
+    text = mesh.sluice("status").stdout
+    assert "[exclude-port] TCP to port 443: left alone" in text and "connections" in text
+    # The command line that it prints makes the same rules.
+    again = next(line for line in text.splitlines() if line.startswith("the same rules again: "))
+    assert mesh.sluice(*again.split(": ", 1)[1].split()[1:]).stdout.startswith("nftables, rules unchanged")
+
+
+def test_status_as_nft_text_loads_again(mesh):
+    mesh.sluice(*APPLY, "--preset", "istio", "--exclude-outbound-ports", "22,80-90")
+    text = mesh.sluice("status", "--format", "nft").stdout
+    mesh.nft("-f", "-", stdin=text, netns=mesh.world_name)
+    assert mesh.rules(mesh.world_name) == mesh.rules()
+    assert mesh.sluice("status", "--format", "iptables", check=False).returncode == 2
+
+
+def test_status_of_nothing_is_no_failure(pod):
+    said = answer(pod, "status")
+    assert (said["backend"], said["rules"]) == (None, [])
+    assert "nothing of sluice" in pod.sluice("status").stdout
+    assert pod.generation() == pod.generation()
+
+
+def test_status_warns_of_what_is_suspicious(pod):
+    options = ("--inbound-port", str(INBOUND_PORT), "--exclude-outbound-ports", "22,25")
+    pod.sluice("apply", *options)
+    # As if an exclusion had let thousands through, which would take long to do.
+    listed = pod.nft("list", "table", "inet", "sluice").stdout
+    excluded = "@exclude_outbound_ports counter packets 0 bytes 0"
+    assert excluded in listed
+    listed = listed.replace(excluded, "@exclude_outbound_ports counter packets 5000 bytes 300000")
+    pod.nft("-f", "-", stdin="delete table inet sluice\n" + listed)
+    said = answer(pod, "status")
+    assert said["exact"] is True
+    assert any("[exclude-port] let 5000 through" in warning for warning in said["warnings"]), said["warnings"]
+    pod.nft("add", "rule", "inet", "sluice", "outbound", "limit", "rate", "1/second", "accept")
+    said = answer(pod, "status")
+    assert said["exact"] is False
+    assert any("cannot read" in warning for warning in said["warnings"])
+    pod.nft("add", "table", "inet", "sluice", "{ flags dormant; }")
+    assert any("dormant" in warning for warning in answer(pod, "status")["warnings"])

@@ -1,0 +1,332 @@
+#include "rules/recover.hpp"
+
+#include <algorithm>
+
+#include "rules/nft_text.hpp"
+#include "rules/options.hpp"
+#include "rules/text.hpp"
+
+namespace sluice {
+namespace {
+
+template <typename Kind>
+const Kind* find(const Rule& rule) {
+  for (const Match& match : rule.matches) {
+    if (const auto* found = std::get_if<Kind>(&match)) return found;
+  }
+  return nullptr;
+}
+
+class Recovering {
+ public:
+  explicit Recovering(const Ruleset& ruleset) : ruleset_(ruleset) {}
+
+  Recovered run() {
+    // What is there by default unless a rule says otherwise.
+    for (const char* list : {"outbound-cidrs", "proxy-uid"}) set(list, "");
+    outbound();
+    outbound_reject();
+    inbound();
+    if (ruleset_.find_chain(chain_name::inbound_invalid) != nullptr) set("drop-invalid", "true");
+    guard();
+    leave_out_defaults();
+    return std::move(result_);
+  }
+
+ private:
+  void set(const std::string& option, const std::string& text) { result_.options[option] = text; }
+
+  void add(const std::string& option, const std::string& text) {
+    std::string& list = result_.options[option];
+    list += (list.empty() || text.empty() ? "" : ",") + text;
+  }
+
+  // --- Texts of operands -------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] std::string elements(const SetElements& list) const { return join(element_texts(list), ","); }
+
+  template <typename T>
+  [[nodiscard]] Ranges<T> ranges(const Operand<T>& operand) const {
+    if (const auto* range = std::get_if<Range<T>>(&operand)) return Ranges<T>{*range};
+    const Set* found = ruleset_.find_set(std::get<SetRef>(operand).name);
+    const auto* list = found == nullptr ? nullptr : std::get_if<Ranges<T>>(&found->elements);
+    return list == nullptr ? Ranges<T>{} : *list;
+  }
+
+  template <typename T>
+  [[nodiscard]] std::string text(const Operand<T>& operand) const {
+    return elements(ranges(operand));
+  }
+
+  /// Networks rather than ranges, because the options take no ranges of addresses.
+  template <typename Address>
+  [[nodiscard]] std::string networks(const Ranges<Address>& list) const {
+    std::vector<std::string> texts;
+    for (const Range<Address>& range : list) {
+      for (const Cidr<Address>& cidr : cidrs_of(range)) texts.push_back(to_text(range_of(cidr)));
+    }
+    return join(texts, ",");
+  }
+
+  /// The addresses of one rule; `*` where it names none, one family's everything where it names only that.
+  [[nodiscard]] std::string addresses(const Rule& rule) const {
+    if (const auto* four = find<Ipv4In>(rule)) return networks(ranges(four->addresses));
+    if (const auto* six = find<Ipv6In>(rule)) return networks(ranges(six->addresses));
+    if (const auto* family = find<FamilyIs>(rule)) return family->family == Family::ipv4 ? "0.0.0.0/0" : "::/0";
+    return "*";
+  }
+
+  [[nodiscard]] std::string ports(const Rule& rule) const {
+    const auto* port = find<PortIn>(rule);
+    return port == nullptr ? "*" : text(port->ports);
+  }
+
+  [[nodiscard]] std::string interfaces(const Rule& rule) const {
+    const auto* match = find<InterfaceIn>(rule);
+    if (match == nullptr) return "";
+    InterfaceSet patterns;
+    if (const auto* one = std::get_if<InterfacePattern>(&match->interfaces)) {
+      patterns = {*one};
+    } else if (const Set* found = ruleset_.find_set(std::get<SetRef>(match->interfaces).name)) {
+      if (const auto* list = std::get_if<InterfaceSet>(&found->elements)) patterns = *list;
+    }
+    std::vector<std::string> names;
+    for (const InterfacePattern& pattern : patterns) names.push_back(pattern.name + (pattern.prefix ? "*" : ""));
+    return join(names, ",");
+  }
+
+  static std::string mark_text(const Mark& mark) {
+    return hex32(mark.value) + (mark.mask == 0xffffffffU ? "" : "/" + hex32(mark.mask));
+  }
+
+  // --- Chains ------------------------------------------------------------------------------------------------------------
+
+  void outbound() {
+    const Chain* chain = ruleset_.find_chain(chain_name::outbound);
+    if (chain == nullptr) return;
+    set("priority", std::to_string(chain->priority));
+    for (const Rule& rule : chain->rules) outbound_rule(rule);
+    ports_for_uids(*chain);
+    named_loopback(*chain);
+  }
+
+  void outbound_rule(const Rule& rule) {
+    const auto* redirect = std::get_if<Redirect>(&rule.action);
+    const std::string port = redirect == nullptr ? "" : std::to_string(redirect->port.number());
+    if (rule.name == "other-family") {
+      const auto* family = find<FamilyIs>(rule);
+      if (family != nullptr) set("ip-family", family->family == Family::ipv6 ? "ipv4" : "ipv6");
+    } else if (rule.name == "exclude-interface") {
+      set("exclude-interfaces", interfaces(rule));
+    } else if (rule.name == "exclude-port" && find<SocketUidIn>(rule) == nullptr) {
+      set("exclude-outbound-ports", ports(rule));
+    } else if (rule.name == "passthrough") {
+      add("passthrough-source", single_addresses(rule));
+    } else if (rule.name == "proxy" && rule.matches.size() == 1) {
+      identity(rule);
+    } else if (rule.name == "hairpin") {
+      set("hairpin", "inbound");
+      set("inbound-port", port);
+    } else if (rule.name == "owner") {
+      owner(rule);
+    } else if (rule.name == "dns") {
+      dns(rule, port);
+    } else if (rule.name == "exclude-cidr") {
+      add("exclude-outbound-cidrs", addresses(rule));
+    } else if (rule.name == "outbound-port") {
+      set("outbound-ports", ports(rule));
+      set("proxy-port", port);
+    } else if (rule.name == "outbound") {
+      add("outbound-cidrs", addresses(rule));
+      set("proxy-port", port);
+    }
+  }
+
+  [[nodiscard]] std::string single_addresses(const Rule& rule) const {
+    std::vector<std::string> texts;
+    // Somebody may have put a whole network into the rule; its addresses are not counted out.
+    constexpr std::size_t limit = 256;
+    const auto spell = [&](const auto& list) {
+      for (const auto& range : list) {
+        for (auto at = std::optional(range.first); at && *at <= range.last && texts.size() < limit; at = next(*at)) {
+          texts.push_back(to_text(*at));
+        }
+      }
+    };
+    if (const auto* four = find<Ipv4In>(rule)) spell(ranges(four->addresses));
+    if (const auto* six = find<Ipv6In>(rule)) spell(ranges(six->addresses));
+    return join(texts, ",");
+  }
+
+  void identity(const Rule& rule) {
+    if (const auto* uid = find<SocketUidIn>(rule)) set("proxy-uid", text(uid->uids));
+    if (const auto* gid = find<SocketGidIn>(rule)) set("proxy-gid", text(gid->gids));
+    if (const auto* mark = find<PacketMarkIs>(rule)) set("proxy-mark", mark_text(mark->mark));
+  }
+
+  /// Groups that are not in only-gids reach the highest; a list that a user wrote hardly ever does.
+  void owner(const Rule& rule) {
+    if (const auto* uid = find<SocketUidIn>(rule)) set("exclude-uids", text(uid->uids));
+    const auto* gid = find<SocketGidIn>(rule);
+    if (gid == nullptr) return;
+    const Ranges<Gid> groups = ranges(gid->gids);
+    if (!groups.contains(Gid{Gid::highest})) {
+      set("exclude-gids", elements(groups));
+      return;
+    }
+    const Ranges<Gid> everyone{{Gid{0}, Gid{Gid::highest}}};
+    set("only-gids", elements(everyone.without(groups)));
+  }
+
+  void dns(const Rule& rule, const std::string& port) {
+    set("dns-port", port);
+    const bool listed = find<Ipv4In>(rule) != nullptr || find<Ipv6In>(rule) != nullptr;
+    set("dns", listed ? "resolv-conf" : "all");
+    // Each server has a rule for UDP and one for TCP.
+    const auto* protocol = find<ProtocolIs>(rule);
+    if (!listed || protocol == nullptr || protocol->protocol != Protocol::udp) return;
+    for (const std::string_view server : split(single_addresses(rule), ',')) {
+      if (const auto address = parse_address(server)) result_.name_servers.push_back(*address);
+    }
+  }
+
+  /// Two rules, one for each protocol, are one entry that names none.
+  void ports_for_uids(const Chain& chain) {
+    std::vector<const Rule*> rules;
+    for (const Rule& rule : chain.rules) {
+      if (rule.name == "exclude-port" && find<SocketUidIn>(rule) != nullptr) rules.push_back(&rule);
+    }
+    for (std::size_t at = 0; at < rules.size(); ++at) {
+      const Rule& rule = *rules[at];
+      const std::string entry = ports(rule) + ":" + text(find<SocketUidIn>(rule)->uids);
+      const auto* protocol = find<ProtocolIs>(rule);
+      const bool pair = at + 1 < rules.size() && is_for(rule, Protocol::tcp) && is_for(*rules[at + 1], Protocol::udp) &&
+                        ports(*rules[at + 1]) + ":" + text(find<SocketUidIn>(*rules[at + 1])->uids) == entry;
+      const std::string prefix = pair || protocol == nullptr ? "" : std::string(to_text(protocol->protocol)) + ":";
+      std::string& all = result_.options["exclude-outbound-ports-for-uids"];
+      all += (all.empty() ? "" : "\n") + prefix + entry;
+      if (pair) ++at;
+    }
+  }
+
+  static bool is_for(const Rule& rule, Protocol protocol) {
+    const auto* found = find<ProtocolIs>(rule);
+    return found != nullptr && found->protocol == protocol;
+  }
+
+  /// Loopback networks that outbound-cidrs names are those that no rule lets pass.
+  void named_loopback(const Chain& chain) {
+    bool all_of_lo = false;
+    Ranges<Ipv4> passing_v4;
+    Ranges<Ipv6> passing_v6;
+    for (const Rule& rule : chain.rules) {
+      if (rule.name != "loopback") continue;
+      const bool on_lo = find<InterfaceIn>(rule) != nullptr;
+      all_of_lo = all_of_lo || on_lo;
+      if (const auto* four = find<Ipv4In>(rule); four != nullptr && !on_lo) passing_v4 = ranges(four->addresses);
+      if (const auto* six = find<Ipv6In>(rule); six != nullptr && !on_lo) passing_v6 = ranges(six->addresses);
+    }
+    if (all_of_lo) {
+      if (passing_v4.size() == 1) set("loopback-cidr", networks(passing_v4));
+      return;
+    }
+    const Ranges<Ipv4> loopback_v4{range_of(Cidr<Ipv4>{Ipv4{0x7f000000U}, 8})};
+    const Ranges<Ipv6> loopback_v6{{Ipv6{0, 1}, Ipv6{0, 1}}};
+    if (const auto named = networks(loopback_v4.without(passing_v4)); !named.empty()) add("outbound-cidrs", named);
+    if (const auto named = networks(loopback_v6.without(passing_v6)); !named.empty()) add("outbound-cidrs", named);
+  }
+
+  void outbound_reject() {
+    const Chain* chain = ruleset_.find_chain(chain_name::outbound_reject);
+    if (chain == nullptr) return;
+    for (const Rule& rule : chain->rules) {
+      if (!std::holds_alternative<Reject>(rule.action)) continue;
+      if (rule.name == "udp") set("udp", "reject:" + ports(rule));
+      if (rule.name == "other-family") set("other-family", "reject");
+    }
+  }
+
+  void inbound() {
+    const Chain* transparent = ruleset_.find_chain(chain_name::inbound_tproxy);
+    const Chain* redirecting = ruleset_.find_chain(chain_name::inbound);
+    set("inbound-mode", "off");
+    if (redirecting != nullptr) inbound_chain(*redirecting);
+    if (transparent != nullptr) inbound_chain(*transparent);
+  }
+
+  void inbound_chain(const Chain& chain) {
+    bool captures = false;
+    bool passes_forwarded = false;
+    std::string excluded;
+    for (const Rule& rule : chain.rules) {
+      if (rule.name == "exclude-interface") set("exclude-interfaces", interfaces(rule));
+      if (rule.name == "virtual-interface" && rule.matches.size() == 1) set("virtual-interfaces", interfaces(rule));
+      if (rule.name == "tunnel") set("tunnel-ports", ports(rule));
+      if (rule.name == "exclude-port") set("exclude-inbound-ports", ports(rule));
+      if (rule.name == "exclude-cidr" && is_source(rule)) excluded += (excluded.empty() ? "" : ",") + addresses(rule);
+      passes_forwarded = passes_forwarded || rule.name == "forwarded";
+      if (rule.name != "inbound") continue;
+      captures = true;
+      set("inbound-ports", ports(rule));
+      if (const auto* redirect = std::get_if<Redirect>(&rule.action)) {
+        set("inbound-mode", "redirect");
+        set("inbound-port", std::to_string(redirect->port.number()));
+      }
+      if (const auto* tproxy = std::get_if<Tproxy>(&rule.action)) {
+        set("inbound-mode", "tproxy");
+        set("inbound-port", std::to_string(tproxy->port.number()));
+        set("tproxy-mark", std::to_string(tproxy->mark));
+      }
+    }
+    if (!excluded.empty()) set("exclude-inbound-cidrs", excluded);
+    if (captures && !passes_forwarded) set("forwarded", "capture");
+  }
+
+  static bool is_source(const Rule& rule) {
+    if (const auto* four = find<Ipv4In>(rule)) return four->side == Side::source;
+    const auto* six = find<Ipv6In>(rule);
+    return six != nullptr && six->side == Side::source;
+  }
+
+  void guard() {
+    if (ruleset_.find_chain(chain_name::inbound_guard) == nullptr) set("proxy-port-access", "capture");
+  }
+
+  void leave_out_defaults() {
+    auto& options = result_.options;
+    if (options["proxy-uid"].empty() && options["proxy-gid"].empty() && options["proxy-mark"].empty()) {
+      options.erase("proxy-uid");
+    }
+    if (options["inbound-mode"] != "tproxy") options.erase("tproxy-mark");
+    // The default of --inbound-port is the value of --proxy-port.
+    const auto proxy_port = options.find("proxy-port");
+    const std::string fallback =
+        proxy_port == options.end() ? std::string(find_option("proxy-port")->fallback) : proxy_port->second;
+    if (options["inbound-port"] == fallback) options.erase("inbound-port");
+    for (auto at = options.begin(); at != options.end();) {
+      at = at->second == find_option(at->first)->fallback ? options.erase(at) : std::next(at);
+    }
+  }
+
+  const Ruleset& ruleset_;
+  Recovered result_;
+};
+
+}  // namespace
+
+Recovered recover(const Ruleset& ruleset) { return Recovering(ruleset).run(); }
+
+std::optional<Config> config_of(const Recovered& recovered) {
+  RawConfig raw;
+  for (const auto& [name, text] : recovered.options) {
+    // Entries of this option hold commas of their own, so each is said by itself.
+    for (const std::string_view value : split(text, '\n')) {
+      raw[name].push_back({std::string(value), {Source::file, name}});
+    }
+  }
+  const Lookups lookups{[](std::string_view) { return std::nullopt; }, [](std::string_view) { return std::nullopt; },
+                        [&] { return recovered.name_servers; }};
+  return validate(raw, lookups).config;
+}
+
+}  // namespace sluice

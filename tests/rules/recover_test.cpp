@@ -1,0 +1,55 @@
+#include "rules/recover.hpp"
+
+#include <doctest/doctest.h>
+
+#include "rules/options.hpp"
+#include "tests/rules/support.hpp"
+
+using namespace sluice;
+
+TEST_CASE("the options recovered from rules make the same rules again") {
+  const std::vector<test::Options> samples = {
+      {},
+      {{"preset", "istio"}},
+      {{"preset", "linkerd"}},
+      {{"preset", "kuma"}},
+      {{"preset", "consul"}},
+      {{"proxy-port", "4000"}, {"inbound-port", "4001"}, {"proxy-uid", "5,7-9"}, {"proxy-gid", "mesh"}},
+      {{"proxy-uid", ""}, {"proxy-mark", "0x539/0xfff"}},
+      {{"inbound-ports", "80,443"}, {"exclude-inbound-ports", "443"}, {"exclude-inbound-cidrs", "10.0.0.0/8,fd00::/8"}},
+      {{"inbound-mode", "off"}},
+      {{"inbound-mode", "tproxy"}, {"tproxy-mark", "7"}, {"tunnel-ports", "15008"}, {"hairpin", "inbound"}},
+      {{"outbound-cidrs", "10.0.0.0/8"}, {"exclude-outbound-cidrs", "10.1.0.0/16,10.9.9.9,fd00::/8"}},
+      {{"outbound-cidrs", ""}, {"outbound-ports", "80,8000-8100"}},
+      {{"outbound-cidrs", "0.0.0.0/0"}},
+      {{"outbound-cidrs", "*,127.0.0.0/8"}},
+      {{"outbound-cidrs", "*,127.0.0.1,::1"}},
+      {{"exclude-outbound-ports", "22,25-30"}, {"exclude-uids", "1-5,9"}, {"exclude-gids", "50"}, {"only-gids", "7,9"}},
+      {{"only-gids", "0"}},
+      {{"exclude-outbound-ports-for-uids", "tcp:3306,5432:1000-1010"}},
+      {{"exclude-outbound-ports-for-uids", "53:1,5"}},
+      {{"exclude-interfaces", "eth1,docker*"}, {"virtual-interfaces", "tap*,vm0"}, {"forwarded", "capture"}},
+      {{"dns", "all"}, {"dns-port", "5353"}, {"udp", "reject:443,15053"}},
+      {{"dns", "resolv-conf"}},
+      {{"drop-invalid", "on"}, {"priority", "-150"}, {"proxy-port-access", "capture"}},
+      {{"ip-family", "ipv4"}, {"other-family", "reject"}},
+      {{"ip-family", "ipv6"}, {"passthrough-source", "::6"}},
+      {{"passthrough-source", "127.0.0.6,127.0.0.7,::6"}, {"loopback-cidr", "127.0.0.1/32"}},
+  };
+  for (const test::Options& options : samples) {
+    std::string told;
+    for (const auto& [name, text] : options) told += "--" + name + " " + text + " ";
+    CAPTURE(told);
+    const Ruleset ruleset = compile(test::config(options));
+    const Recovered recovered = recover(ruleset);
+    std::string found;
+    for (const auto& [name, text] : recovered.options) found += "--" + name + " " + text + " ";
+    CAPTURE(found);
+    const auto config = config_of(recovered);
+    REQUIRE(config);
+    CHECK(to_nft(compile(*config)) == to_nft(ruleset));
+    for (const auto& [name, text] : recovered.options) CHECK(text != find_option(name)->fallback);
+  }
+}
+
+TEST_CASE("the defaults are recovered as nothing to say") { CHECK(recover(compile(test::config({}))).options.empty()); }
