@@ -12,6 +12,7 @@ constexpr Command table[] = {
     {"verify", "compare the kernel's rules with this configuration; exit 3 and a diff by rule where they differ",
      verify},
     {"status", "say what is programmed, by which version and options, and what each rule has counted", status},
+    {"doctor", "say what this kernel, container and namespace allow, and what to do where they do not", doctor},
     {"explain", "say what happens to one connection, which rule decides, and why the others do not", explain},
 };
 

@@ -17,6 +17,9 @@ bool in_host_network(std::string& reason);
 /// Throws KernelError.
 void drop_privileges();
 
+/// Whether the interface is there and up.
+bool is_up(const char* interface);
+
 /// Whether CAP_NET_ADMIN is in the effective set of this thread.
 bool has_net_admin();
 

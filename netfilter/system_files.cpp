@@ -69,6 +69,25 @@ std::optional<std::string> first_line(const std::string& path) {
   return text;
 }
 
+Ranges<Port> listening_ports() {
+  std::vector<Range<Port>> ports;
+  for (const char* path : {"/proc/net/tcp", "/proc/net/tcp6"}) {
+    const std::string text = contents_of(path);
+    for (const std::string_view line : split(text, '\n')) {
+      // `  0: 00000000:3A99 00000000:0000 0A ...`: number, local address and port, remote, state (Documentation/
+      // networking/proc_net_tcp.rst); 0A is TCP_LISTEN.
+      const std::size_t colon = line.find(": ");
+      if (colon == std::string_view::npos) continue;
+      const auto fields = split(line.substr(colon + 2), ' ');
+      if (fields.size() < 3 || fields[2] != "0A") continue;
+      const std::string hex = "0x" + std::string(fields[0].substr(fields[0].find(':') + 1));
+      const auto number = parse_hex_or_decimal(hex);
+      if (const auto port = number ? Port::from(*number) : std::nullopt) ports.push_back({*port, *port});
+    }
+  }
+  return Ranges<Port>(std::move(ports));
+}
+
 int write_close_wait_timeout(std::chrono::seconds timeout) {
   const int descriptor = open("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait", O_WRONLY | O_CLOEXEC);
   if (descriptor < 0) return errno;

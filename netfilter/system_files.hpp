@@ -18,6 +18,9 @@ std::optional<std::string> file_text(const std::string& path);
 /// The first line of such a file, without its end.
 std::optional<std::string> first_line(const std::string& path);
 
+/// TCP ports on which something listens in the namespace of the thread, whatever the address (/proc/net/tcp, tcp6).
+Ranges<Port> listening_ports();
+
 /// Sets net.netfilter.nf_conntrack_tcp_timeout_close_wait of the calling thread's network namespace. Returns 0 or a
 /// positive errno: ENOENT where conntrack is not in use, EROFS or EACCES where /proc/sys is read-only.
 int write_close_wait_timeout(std::chrono::seconds timeout);

@@ -62,9 +62,8 @@ void OpenBatch::append() {
 }
 
 void OpenBatch::add(std::uint16_t type, std::uint16_t flags, std::function<Label()> label,
-                    const std::function<void(nlmsghdr*)>& fill) {
-  nlmsghdr* message =
-      begin_message(static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8U | type), flags, NFPROTO_INET, 0);
+                    const std::function<void(nlmsghdr*)>& fill, std::uint8_t family) {
+  nlmsghdr* message = begin_message(static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8U | type), flags, family, 0);
   fill(message);
   batch_.steps_.push_back(std::move(label));
   append();
@@ -103,6 +102,24 @@ SealedBatch::Result SealedBatch::send(NetlinkSocket& socket) const {
   if (first && (first->error == EINTR || first->error == EAGAIN)) return Result::outdated;
   if (first) refuse(*first);
   return acknowledged ? Result::committed : Result::unknown;
+}
+
+std::optional<std::vector<Refusal>> SealedBatch::send_for_refusals(NetlinkSocket& socket) const {
+  socket.send(bytes_);
+  std::vector<Refusal> refusals;
+  for (;;) {
+    const NetlinkSocket::Read read = socket.receive(false);
+    if (read == NetlinkSocket::Read::overrun) return std::nullopt;
+    if (read == NetlinkSocket::Read::nothing) return refusals;
+    for_each_message(socket.inbox(), [&](const nlmsghdr& reply) {
+      if (reply.nlmsg_type != NLMSG_ERROR || reply.nlmsg_seq - first_sequence_ >= steps_.size()) return true;
+      Refusal answer = refusal_in(reply);
+      // The begin mark stands before the first message added.
+      answer.sequence -= first_sequence_ + 1;
+      if (answer.error != 0) refusals.push_back(std::move(answer));
+      return true;
+    });
+  }
 }
 
 void SealedBatch::refuse(const Refusal& refusal) const {

@@ -366,3 +366,66 @@ def test_status_warns_of_what_is_suspicious(pod):
     assert any("cannot read" in warning for warning in said["warnings"])
     pod.nft("add", "table", "inet", "sluice", "{ flags dormant; }")
     assert any("dormant" in warning for warning in answer(pod, "status")["warnings"])
+
+
+# --------------------------------------------------------------------------------------------------- doctor
+
+
+def findings(said):
+    return {each["check"]: each for each in said["findings"]}
+
+
+def test_doctor_leaves_nothing_behind(mesh):
+    mesh.nft("-f", "-", stdin="table ip other { chain out { type filter hook output priority 5; counter; }; }")
+    for prepare in ((), APPLY):
+        if prepare:
+            mesh.sluice(*prepare)
+        before = mesh.generation(), mesh.ruleset()
+        said = answer(mesh, "doctor", *MESH)
+        assert (mesh.generation(), mesh.ruleset()) == before
+        assert said["can_apply"] is True
+    assert findings(said)["sluice"]["severity"] == "ok"
+
+
+def test_doctor_finds_every_feature_that_the_other_tests_use(pod):
+    said = findings(answer(pod, "doctor", "--inbound-mode", "tproxy", "--dns", "all"))
+    features = ("nf_tables", "inet NAT", "IPv4 NAT", "IPv6 NAT", "redirect", "tproxy", "owner match", "fib", "conntrack",
+                "conntrack zones", "reject", "socket")  # fmt: skip
+    for name in features:
+        assert said["kernel: " + name]["severity"] == "ok", said["kernel: " + name]
+    assert {f"kernel: xtables {name}" for name in ("REDIRECT", "owner", "TPROXY")} <= set(said)
+
+
+def test_doctor_says_what_is_missing_and_how_to_get_it(pod):
+    result = run(["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", sluice_binary(), "doctor",
+                  "--format", "json"], pod.name)  # fmt: skip
+    assert result.returncode == 4, result.stderr
+    said = json.loads(result.stdout)
+    assert said["can_apply"] is False
+    finding = findings(said)["capability"]
+    assert finding["severity"] == "error" and "NET_ADMIN" in finding["remedy"]
+
+
+def test_doctor_refuses_a_nodes_own_namespace(pod):
+    pod.ip("link add cni0 type bridge")
+    said = answer(pod, "doctor", code=4)
+    assert findings(said)["host-network"]["severity"] == "error"
+    assert answer(pod, "doctor", "--allow-host-network")["can_apply"] is True
+
+
+def test_doctor_sees_the_proxy_the_other_tools_and_the_settings(mesh):
+    said = answer(mesh, "doctor", *MESH)
+    assert [each["severity"] for each in said["findings"] if each["check"] == "proxy"] == ["ok", "ok"]
+    said = answer(mesh, "doctor", "--proxy-port", "4000")
+    assert findings(said)["proxy"]["severity"] == "warning"
+    mesh.nft(
+        "-f", "-",
+        stdin="table ip nat { chain ISTIO_OUTPUT { }; chain OUTPUT { type nat hook output priority -110; jump ISTIO_OUTPUT; }; }",
+    )  # fmt: skip
+    run(["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv4.ip_forward=1"], mesh.name)
+    said = findings(answer(mesh, "doctor", *MESH))
+    assert "ip nat ISTIO_OUTPUT" in said["other-mesh"]["detail"]
+    assert said["other-rules"]["severity"] == "warning" and "priority -110" in said["other-rules"]["detail"]
+    assert "disabled" in said["ipv6"]["detail"]
+    assert "forwards" in said["ip_forward"]["detail"]
+    assert "would work here" in mesh.sluice("doctor", *MESH).stdout
