@@ -81,7 +81,10 @@ void set_close_wait_timeout(std::chrono::seconds timeout, const Log& log) {
 ExitCode apply(const Config& config, const Log& log) {
   if (!format_is_one_of(*config, {OutputFormat::text, OutputFormat::json}, "text, json", log))
     return ExitCode::bad_input;
-  if (const ExitCode code = check_backend(*config, log); code != ExitCode::done) return code;
+  if (config->backend == BackendChoice::iptables) {
+    log.error("--backend: \"iptables\" can only be planned in this version of sluice; nothing was changed");
+    return ExitCode::unsupported;
+  }
   if (const ExitCode code = stand_in_namespace(*config, log, refuse_host_network); code != ExitCode::done) return code;
 
   const Ruleset ruleset = compile(config);

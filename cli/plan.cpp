@@ -5,17 +5,18 @@
 #include "netfilter/nftables_backend.hpp"
 #include "rules/compile.hpp"
 #include "rules/drift.hpp"
+#include "rules/iptables_text.hpp"
 #include "rules/namespace_state.hpp"
 #include "rules/nft_text.hpp"
 
 namespace sluice::cli {
 namespace {
 
-/// Loads with nft as it is; what nft cannot make stands above it as comments.
-std::string nft_plan(const Ruleset& ruleset, const NamespaceState& state) {
+/// What neither nft nor iptables can make stands above the rules as comments.
+std::string with_commands(const NamespaceState& state, const std::string& rules) {
   std::string text;
   for (const std::string& command : to_ip_commands(state)) text += "# " + command + "\n";
-  return text + to_nft(ruleset);
+  return text + rules;
 }
 
 /// `- outbound [proxy] meta skuid 1337 accept`, then `+` with what would stand there instead.
@@ -41,12 +42,24 @@ ExitCode compare_with_kernel(const Config& config, const Log& log) {
 }  // namespace
 
 ExitCode plan(const Config& config, const Log& log) {
-  if (!format_is_one_of(*config, {OutputFormat::nft, OutputFormat::json}, "nft, json", log)) return ExitCode::bad_input;
-  if (const ExitCode code = check_backend(*config, log); code != ExitCode::done) return code;
+  if (!format_is_one_of(*config, {OutputFormat::nft, OutputFormat::iptables, OutputFormat::json}, "nft, iptables, json",
+                        log)) {
+    return ExitCode::bad_input;
+  }
   if (config->diff) return compare_with_kernel(config, log);
   const Ruleset ruleset = compile(config);
   const NamespaceState state = namespace_state(config);
-  print(config->format == OutputFormat::json ? to_json_text(ruleset, state) : nft_plan(ruleset, state));
+  const OutputFormat usual = config->backend == BackendChoice::iptables ? OutputFormat::iptables : OutputFormat::nft;
+  const OutputFormat format = config->format.value_or(usual);
+  if (format == OutputFormat::json) {
+    print(to_json_text(ruleset, state));
+  } else if (format == OutputFormat::iptables) {
+    const auto rules = iptables_rules(ruleset, log);
+    if (!rules) return ExitCode::bad_input;
+    print(with_commands(state, to_iptables_plan(*rules)));
+  } else {
+    print(with_commands(state, to_nft(ruleset)));
+  }
   return ExitCode::done;
 }
 

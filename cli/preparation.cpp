@@ -19,11 +19,15 @@ ExitCode stand_in_namespace(const Settings& settings, const Log& log, ExitCode (
   return ExitCode::unsupported;
 }
 
-ExitCode check_backend(const Settings& settings, const Log& log) {
-  if (settings.backend != BackendChoice::iptables) return ExitCode::done;
-  log.error("--backend: \"iptables\" is not in this version of sluice; nothing was changed");
-  log.hint("use --backend nftables or auto");
-  return ExitCode::unsupported;
+std::optional<IptablesRuleset> iptables_rules(const Ruleset& ruleset, const Log& log) {
+  auto translated = to_iptables(ruleset);
+  if (auto* rules = std::get_if<IptablesRuleset>(&translated)) return std::move(*rules);
+  const auto& refused = std::get<TooManyRules>(translated);
+  log.error("--backend: \"iptables\" has no sets, and would need " + std::to_string(refused.count) +
+            " rules for these lists, most of them for [" + refused.rule +
+            "]; allowed: " + std::to_string(iptables_rule_limit) + "; nothing was touched");
+  log.hint("use --backend nftables, which keeps lists of any length in sets, or shorten the lists");
+  return std::nullopt;
 }
 
 bool format_is_one_of(const Settings& settings, std::initializer_list<OutputFormat> known, const char* names,
