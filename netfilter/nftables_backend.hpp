@@ -6,12 +6,11 @@
 #include <optional>
 #include <string>
 
+#include "netfilter/outcome.hpp"
 #include "rules/drift.hpp"
 #include "rules/ruleset.hpp"
 
 namespace sluice::netfilter {
-
-enum class Outcome { unchanged, created, replaced };
 
 class NftablesBackend {
  public:

@@ -156,13 +156,18 @@ bool is_conditional(const IptablesRule& rule) {
 struct Place {
   std::string_view chain;
   IptablesTableKind table;
+  Hook hook;
 };
 /// Where the chains of the Ruleset belong: the table whose chain has the same hook and about the same priority.
 constexpr Place places[] = {
-    {chain_name::outbound, IptablesTableKind::nat},           {chain_name::inbound, IptablesTableKind::nat},
-    {chain_name::inbound_guard, IptablesTableKind::filter},   {chain_name::outbound_reject, IptablesTableKind::filter},
-    {chain_name::inbound_invalid, IptablesTableKind::mangle}, {chain_name::inbound_tproxy, IptablesTableKind::mangle},
-    {chain_name::outbound_route, IptablesTableKind::mangle},  {chain_name::outbound_zone, IptablesTableKind::raw},
+    {chain_name::outbound, IptablesTableKind::nat, Hook::output},
+    {chain_name::inbound, IptablesTableKind::nat, Hook::prerouting},
+    {chain_name::inbound_guard, IptablesTableKind::filter, Hook::input},
+    {chain_name::outbound_reject, IptablesTableKind::filter, Hook::output},
+    {chain_name::inbound_invalid, IptablesTableKind::mangle, Hook::prerouting},
+    {chain_name::inbound_tproxy, IptablesTableKind::mangle, Hook::prerouting},
+    {chain_name::outbound_route, IptablesTableKind::mangle, Hook::output},
+    {chain_name::outbound_zone, IptablesTableKind::raw, Hook::output},
 };
 
 IptablesTableKind table_of(const Chain& chain) {
@@ -172,9 +177,9 @@ IptablesTableKind table_of(const Chain& chain) {
   throw std::logic_error("no table of iptables is known for the chain " + chain.name);
 }
 
-std::string chain_name_for(const Chain& chain) {
+std::string chain_name_for(std::string_view chain) {
   std::string name(iptables_chain_prefix);
-  for (const char letter : chain.name) {
+  for (const char letter : chain) {
     name += letter >= 'a' && letter <= 'z' ? static_cast<char>(letter - 'a' + 'A') : letter;
   }
   return name;
@@ -201,7 +206,7 @@ class FamilyTranslator {
 
  private:
   void translate(const Chain& chain) {
-    IptablesChain ours{chain_name_for(chain), {}};
+    IptablesChain ours{chain_name_for(chain.name), {}};
     const IptablesTableKind kind = table_of(chain);
     for (const Rule& rule : chain.rules) {
       append_alternatives(rule, kind, ours.rules);
@@ -361,6 +366,13 @@ std::span<const BuiltinChain> builtin_chains(IptablesTableKind kind) {
       return nat;
   }
   return {};
+}
+
+std::optional<RulesetChain> ruleset_chain(std::string_view iptables_chain) {
+  for (const Place& place : places) {
+    if (chain_name_for(place.chain) == iptables_chain) return RulesetChain{std::string(place.chain), place.hook};
+  }
+  return std::nullopt;
 }
 
 std::string_view iptables_name(Hook hook) {

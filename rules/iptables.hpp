@@ -140,6 +140,14 @@ struct BuiltinChain {
 /// iptables-restore does with what iptables-save prints.
 std::span<const BuiltinChain> builtin_chains(IptablesTableKind kind);
 
+/// The chain of the Ruleset that a chain of ours stands for: `outbound` for SLUICE_OUTBOUND, and nothing for those that
+/// only carry a target.
+struct RulesetChain {
+  std::string name;
+  Hook hook;
+};
+std::optional<RulesetChain> ruleset_chain(std::string_view iptables_chain);
+
 /// iptables' name of the chain at that hook: `OUTPUT`.
 std::string_view iptables_name(Hook hook);
 
