@@ -2,7 +2,7 @@
 #include "cli/output.hpp"
 #include "cli/preparation.hpp"
 #include "cli/ruleset_json.hpp"
-#include "netfilter/nftables_backend.hpp"
+#include "netfilter/backend.hpp"
 #include "rules/compile.hpp"
 #include "rules/drift.hpp"
 #include "rules/iptables_text.hpp"
@@ -32,9 +32,10 @@ std::string difference_text(const Difference& difference) {
 /// What apply would change, by rule.
 ExitCode compare_with_kernel(const Config& config, const Log& log) {
   if (const ExitCode code = stand_in_namespace(*config, log); code != ExitCode::done) return code;
-  netfilter::NftablesBackend backend(config->lock_timeout);
+  netfilter::Backends backends(config->lock_timeout);
   std::string text;
-  for (const Difference& difference : diff(compile(config), backend.observe())) text += difference_text(difference);
+  for (const Difference& difference : backends.differences(wish(*config), compile(config)))
+    text += difference_text(difference);
   print(text.empty() ? "no difference\n" : text);
   return text.empty() ? ExitCode::done : ExitCode::drift;
 }

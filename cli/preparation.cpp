@@ -19,6 +19,8 @@ ExitCode stand_in_namespace(const Settings& settings, const Log& log, ExitCode (
   return ExitCode::unsupported;
 }
 
+netfilter::BackendWish wish(const Settings& settings) { return {settings.backend, settings.iptables_variant}; }
+
 std::optional<IptablesRuleset> iptables_rules(const Ruleset& ruleset, const Log& log) {
   auto translated = to_iptables(ruleset);
   if (auto* rules = std::get_if<IptablesRuleset>(&translated)) return std::move(*rules);
