@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "netfilter/iptables_legacy.hpp"
 #include "netfilter/namespaces.hpp"
 
 namespace sluice::cli {
@@ -12,7 +13,10 @@ ExitCode stand_in_namespace(const Settings& settings, const Log& log, ExitCode (
   if (check != nullptr) {
     if (const ExitCode code = check(settings, log); code != ExitCode::done) return code;
   }
-  netfilter::drop_privileges();
+  // Only iptables' own programs need more, and only where its old tables are meant, or hold rules that have to go.
+  const auto kinds = candidates(wish(settings));
+  const bool helpers = kinds.back() == netfilter::BackendKind::iptables_legacy || netfilter::legacy_rules_present();
+  netfilter::drop_privileges(helpers ? netfilter::HelperPrograms::possible : netfilter::HelperPrograms::never);
   if (netfilter::has_net_admin()) return ExitCode::done;
   log.error("the capability CAP_NET_ADMIN is missing; nothing was changed");
   log.hint("add NET_ADMIN to securityContext.capabilities.add of the container, or run as root");

@@ -6,21 +6,13 @@
 #include <stdexcept>
 
 #include "netfilter/errors.hpp"
+#include "netfilter/iptables_legacy.hpp"
 #include "netfilter/nft/store.hpp"
 #include "rules/iptables.hpp"
+#include "rules/iptables_drift.hpp"
 
 namespace sluice::netfilter {
 namespace {
-
-/// The backends that a wish allows, in the order in which they are tried.
-std::vector<BackendKind> candidates(const BackendWish& wish) {
-  std::vector<BackendKind> kinds;
-  if (wish.backend != BackendChoice::iptables) kinds.push_back(BackendKind::nftables);
-  if (wish.backend == BackendChoice::nftables) return kinds;
-  if (wish.variant != IptablesVariant::legacy) kinds.push_back(BackendKind::iptables_nft);
-  if (wish.variant != IptablesVariant::nft) kinds.push_back(BackendKind::iptables_legacy);
-  return kinds;
-}
 
 IptablesRuleset translated(const Ruleset& ruleset) {
   auto translation = to_iptables(ruleset);
@@ -47,9 +39,18 @@ std::string_view to_text(BackendKind kind) {
   return "";
 }
 
+std::vector<BackendKind> candidates(const BackendWish& wish) {
+  std::vector<BackendKind> kinds;
+  if (wish.backend != BackendChoice::iptables) kinds.push_back(BackendKind::nftables);
+  if (wish.backend == BackendChoice::nftables) return kinds;
+  if (wish.variant != IptablesVariant::legacy) kinds.push_back(BackendKind::iptables_nft);
+  if (wish.variant != IptablesVariant::nft) kinds.push_back(BackendKind::iptables_legacy);
+  return kinds;
+}
+
 class Backends::Impl {
  public:
-  explicit Impl(std::chrono::milliseconds patience) : session_(patience) {}
+  explicit Impl(std::chrono::milliseconds patience) : patience_(patience), legacy_(patience) {}
 
   Applied apply(const BackendWish& wish, const Ruleset& ruleset, const std::string& comment) {
     const auto kinds = candidates(wish);
@@ -68,30 +69,37 @@ class Backends::Impl {
   std::vector<Found> observe() {
     const auto native = native_store();
     const auto xt = xt_store();
-    const std::array<NftStore*, 2> stores = {native.get(), xt.get()};
-    read_stores(session_, stores);
+    read({native.get(), xt.get()});
     std::vector<Found> found;
     if (auto rules = native->observed()) found.push_back({BackendKind::nftables, *std::move(rules)});
     if (auto rules = xt->observed()) found.push_back({BackendKind::iptables_nft, *std::move(rules)});
+    if (const auto old = legacy_.observe(); !old.tables.empty()) {
+      found.push_back({BackendKind::iptables_legacy, to_observed(old)});
+    }
     return found;
   }
 
   std::vector<Difference> differences(const BackendWish& wish, const Ruleset& ruleset) {
-    const auto native = native_store(&ruleset);
-    IptablesRuleset iptables;
     const auto kinds = candidates(wish);
-    const bool may_be_xt = std::find(kinds.begin(), kinds.end(), BackendKind::iptables_nft) != kinds.end();
-    if (may_be_xt) iptables = translated_or_nothing(ruleset);
+    IptablesRuleset iptables;
+    if (kinds.back() != BackendKind::nftables) iptables = translated_or_nothing(ruleset);
+    const auto native = native_store(&ruleset);
     const auto xt = xt_store(&iptables);
-    const std::array<NftStore*, 2> stores = {native.get(), xt.get()};
-    read_stores(session_, stores);
-    const bool xt_meant =
-        may_be_xt && (wish.backend == BackendChoice::iptables || (xt->present() && !native->present()));
-    NftStore& meant = xt_meant ? *xt : *native;
-    NftStore& other = xt_meant ? *native : *xt;
-    auto differences = meant.differences();
-    if (other.present()) {
-      for (const std::string& what : other.removals()) differences.push_back({"", "", "unexpected", "", what});
+    read({native.get(), xt.get()});
+    const ObservedIptables old = legacy_.observe();
+
+    std::vector<BackendKind> present;
+    if (native->present()) present.push_back(BackendKind::nftables);
+    if (xt->present()) present.push_back(BackendKind::iptables_nft);
+    if (!old.tables.empty()) present.push_back(BackendKind::iptables_legacy);
+    const auto both = std::find_first_of(kinds.begin(), kinds.end(), present.begin(), present.end());
+    const BackendKind meant = both == kinds.end() ? kinds.front() : *both;
+    auto differences = meant == BackendKind::nftables       ? native->differences()
+                       : meant == BackendKind::iptables_nft ? xt->differences()
+                                                            : diff(iptables, old);
+    for (const BackendKind kind : present) {
+      if (kind != meant)
+        differences.push_back({"", "", "unexpected", "", "the rules in " + std::string(to_text(kind))});
     }
     return differences;
   }
@@ -99,23 +107,36 @@ class Backends::Impl {
   std::vector<std::string> remove(bool pretend) {
     const auto native = native_store();
     const auto xt = xt_store();
-    const std::array<NftStore*, 2> stores = {native.get(), xt.get()};
-    if (!pretend) return netfilter::remove(session_, stores);
-    read_stores(session_, stores);
     std::vector<std::string> words;
-    for (const NftStore* store : stores) {
-      if (store->present()) std::ranges::move(store->removals(), std::back_inserter(words));
+    if (pretend) {
+      read({native.get(), xt.get()});
+      for (const NftStore* store : {native.get(), xt.get()}) {
+        if (store->present()) std::ranges::move(store->removals(), std::back_inserter(words));
+      }
+    } else {
+      words = remove_from_nf_tables();
     }
+    std::ranges::move(legacy_.remove(pretend), std::back_inserter(words));
     return words;
   }
 
  private:
+  /// New rules first, then away with the old; over netlink both at once.
   Outcome apply_with(BackendKind kind, const Ruleset& ruleset, const std::string& comment) {
-    if (kind == BackendKind::nftables) return install(session_, *native_store(&ruleset, comment), *xt_store());
-    const IptablesRuleset iptables = translated(ruleset);
-    if (kind == BackendKind::iptables_nft) return install(session_, *xt_store(&iptables), *native_store());
-    throw KernelError(KernelError::Kind::missing_feature, EOPNOTSUPP, "program the rules with iptables-legacy", {},
-                      "this version of sluice has only --iptables-variant nft");
+    Outcome outcome{};
+    bool moved = false;
+    if (kind == BackendKind::nftables) {
+      outcome = install(session(), *native_store(&ruleset, comment), *xt_store());
+      moved = !legacy_.remove(false).empty();
+    } else if (kind == BackendKind::iptables_nft) {
+      const IptablesRuleset iptables = translated(ruleset);
+      outcome = install(session(), *xt_store(&iptables), *native_store());
+      moved = !legacy_.remove(false).empty();
+    } else {
+      outcome = legacy_.apply(translated(ruleset));
+      moved = !remove_from_nf_tables().empty();
+    }
+    return moved ? Outcome::replaced : outcome;
   }
 
   static IptablesRuleset translated_or_nothing(const Ruleset& ruleset) {
@@ -124,7 +145,36 @@ class Backends::Impl {
     return rules == nullptr ? IptablesRuleset{} : std::move(*rules);
   }
 
-  NftSession session_;
+  /// A kernel without nf_tables holds no rules there.
+  void read(std::array<NftStore*, 2> stores) {
+    try {
+      read_stores(session(), stores);
+    } catch (const KernelError& error) {
+      if (error.kind() != KernelError::Kind::missing_feature) throw;
+    }
+  }
+
+  std::vector<std::string> remove_from_nf_tables() {
+    const auto native = native_store();
+    const auto xt = xt_store();
+    const std::array<NftStore*, 2> stores = {native.get(), xt.get()};
+    try {
+      return netfilter::remove(session(), stores);
+    } catch (const KernelError& error) {
+      if (error.kind() != KernelError::Kind::missing_feature) throw;
+      return {};
+    }
+  }
+
+  /// Opened when first needed, because a kernel without nf_tables may have no such socket.
+  NftSession& session() {
+    if (!session_) session_.emplace(patience_);
+    return *session_;
+  }
+
+  std::chrono::milliseconds patience_;
+  std::optional<NftSession> session_;
+  LegacyTables legacy_;
 };
 
 Backends::Backends(std::chrono::milliseconds patience) : impl_(std::make_unique<Impl>(patience)) {}

@@ -26,6 +26,9 @@ struct BackendWish {
   IptablesVariant variant = IptablesVariant::automatic;
 };
 
+/// The backends that a wish allows, in the order in which they are tried; at least one.
+std::vector<BackendKind> candidates(const BackendWish& wish);
+
 struct Applied {
   BackendKind backend;
   Outcome outcome;
@@ -40,8 +43,7 @@ struct Found {
 
 class Backends {
  public:
-  /// Opens a netlink socket in the calling thread's network namespace. `patience` bounds the waiting for others. Throws
-  /// KernelError.
+  /// Works in the calling thread's network namespace. `patience` bounds the waiting for others.
   explicit Backends(std::chrono::milliseconds patience);
   Backends(const Backends&) = delete;
   Backends& operator=(const Backends&) = delete;

@@ -64,9 +64,10 @@ def restore(pod, parts, variant, netns):
 
 
 def netlink_listing(pod, netns=None):
-    """The rules as nft sees them on the wire, without their handles. It may stop in the middle of the listing proper,
+    """The rules as nft sees them on the wire, without their handles and what they counted. It may stop in the middle of the listing proper,
     where it meets a target that it has no words for."""
     text = pod.nft("--debug=netlink", "list", "ruleset", check=False, netns=netns).stdout
+    text = re.sub(r"(pkts|packets) \d+ bytes \d+", r"\1", text)
     return re.sub(r"^(ip6? \w+ \w+) [\d ]+$", r"\1", text, flags=re.M)
 
 
@@ -237,7 +238,7 @@ COMMIT
 [10:600] -A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
 [11:660] -A OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
 [2:120] -A KUBE-SERVICES -d 10.96.0.77/32 -p tcp -m comment --comment "kube-system/kube-dns:dns-tcp cluster IP" -m tcp --dport 53 -j KUBE-SVC-ERIFXISQEP7F7OF4
-[1:60] -A KUBE-SVC-ERIFXISQEP7F7OF4 -m statistic --mode random --probability 0.50000000000 -j DNAT --to-destination 10.244.0.2:53
+[1:60] -A KUBE-SVC-ERIFXISQEP7F7OF4 -p tcp -m statistic --mode random --probability 0.50000000000 -j DNAT --to-destination 10.244.0.2:53
 COMMIT
 """,
     "ufw": """*filter
@@ -288,9 +289,14 @@ def lines_of_others(text):
 @pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN.keys())
 def test_rules_of_others_survive_byte_for_byte(pod, foreign, backend):
     variant = backend[-1]
+    # No stray packet is to move a counter.
+    pod.ip("link set eth0 down")
     for program in ("iptables", "ip6tables"):
         text = foreign if program == "iptables" else re.sub(r"^\[.*\d+\.\d+\.\d+\.\d+.*\n", "", foreign, flags=re.M)
         run(pod, f"{program}-{variant}-restore", "-c", stdin=text)
+        for table in ("raw", "mangle", "nat", "filter") if variant == "legacy" else ():
+            # Old tables come into being when somebody looks, and nothing can remove one.
+            run(pod, f"{program}-legacy", "-t", table, "-L", "-n")
     before = saved(pod, variant, counters=True)
     everything = pod.ruleset() if variant == "nft" else ""
 
@@ -303,9 +309,12 @@ def test_rules_of_others_survive_byte_for_byte(pod, foreign, backend):
         pod.sluice(*APPLY, *arguments)
         assert lines_of_others(saved(pod, variant, counters=True)) == lines_of_others(before)
     pod.sluice("cleanup")
-    assert saved(pod, variant, counters=True) == before
+    after = saved(pod, variant, counters=True)
     if variant == "nft":
-        assert pod.ruleset() == everything
+        assert after == before and pod.ruleset() == everything
+    else:
+        # Every change through iptables-legacy, by whomever, zeroes what the policies counted; not what the rules did.
+        assert after == re.sub(r"^(:\w+ (?:ACCEPT|DROP)) \[.*\]$", r"\1 [0:0]", before, flags=re.M)
 
 
 def test_rules_added_to_tables_that_we_made_stay_when_we_go(pod):
@@ -417,5 +426,5 @@ def test_many_at_once_with_different_backends_end_in_one(mesh):
     choices = [BACKENDS["nftables"], BACKENDS["iptables-nft"]]
     processes = [mesh.sluice_process(*APPLY, *choices[number % 2]) for number in range(12)]
     results = [(process.communicate(timeout=60), process.returncode) for process in processes]
-    assert [code for _, code in results] == [0] * 12, results
+    assert [(code, said) for said, code in results if code] == []
     assert len(captured_by(mesh)) == 1
