@@ -92,7 +92,9 @@ class NativeStore : public NftStore {
     found_.reset();
     if (!read_table(observed)) return;
     read_chains(observed);
-    const Ruleset readable = observed.other_objects > 0 ? read_sets(observed) : Ruleset{};
+    // The count is not to be relied on while somebody prepares a transaction.
+    const bool has_sets = observed.other_objects > 0 || (wanted_ != nullptr && !wanted_->sets.empty());
+    const Ruleset readable = has_sets ? read_sets(observed) : Ruleset{};
     read_rules(observed, readable);
     found_ = std::move(observed);
   }

@@ -43,8 +43,15 @@ std::uint32_t NftSession::generation() {
 }
 
 void NftSession::begin_reading(std::uint32_t at) {
+  begun_at_ = at;
   consistent_ = true;
-  answered_at_ = static_cast<std::uint16_t>(at);
+  heard_nothing_ = false;
+}
+
+bool NftSession::consistent() {
+  if (consistent_ && heard_nothing_) consistent_ = generation() == begun_at_;
+  heard_nothing_ = false;
+  return consistent_;
 }
 
 bool NftSession::ask(std::uint16_t type, std::uint8_t family, NetlinkSocket::Answer answer, const std::string& step,
@@ -58,10 +65,12 @@ bool NftSession::ask(std::uint16_t type, std::uint8_t family, NetlinkSocket::Ans
   generic->res_id = 0;
   fill(message.header());
   NetlinkSocket::Status status{};
+  bool answered = false;
   const auto ask_once = [&] {
     return socket_.request(
         message, answer,
         [&](const nlmsghdr& reply) {
+          answered = true;
           note_generation(reply);
           on_message(reply);
         },
@@ -75,6 +84,7 @@ bool NftSession::ask(std::uint16_t type, std::uint8_t family, NetlinkSocket::Ans
     refusal = ask_once();
   }
   if (status == NetlinkSocket::Status::inconsistent) consistent_ = false;
+  heard_nothing_ = heard_nothing_ || !answered;
   if (!refusal) return true;
   if (refusal->error == ENOENT) return false;
   if (refusal->error == EINTR || refusal->error == EAGAIN) {
@@ -88,7 +98,7 @@ bool NftSession::ask(std::uint16_t type, std::uint8_t family, NetlinkSocket::Ans
 void NftSession::note_generation(const nlmsghdr& reply) {
   if (mnl_nlmsg_get_payload_len(&reply) < sizeof(nfgenmsg)) return;
   const std::uint16_t now = ntohs(static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(&reply))->res_id);
-  if (now != answered_at_) consistent_ = false;
+  if (now != static_cast<std::uint16_t>(begun_at_)) consistent_ = false;
 }
 
 NftSession::Attempts::Attempts(const NftSession& session, std::string step)

@@ -23,8 +23,9 @@ class NftSession {
 
   /// What is asked from now on is meant to be the state in generation `at`.
   void begin_reading(std::uint32_t at);
-  /// Whether nothing changed since, and no answer was lost.
-  [[nodiscard]] bool consistent() const { return consistent_; }
+  /// Whether nothing changed since, and no answer was lost. Asks once more where "nothing there" was an answer, which
+  /// carries no generation. Throws KernelError.
+  [[nodiscard]] bool consistent();
 
   /// Asks nf_tables; false where the object is not there. `type` is NFT_MSG_GET*, `family` NFPROTO_*. Throws
   /// KernelError.
@@ -50,8 +51,9 @@ class NftSession {
   NetlinkSocket socket_;
   std::chrono::milliseconds patience_;
   // Of the reading under way:
+  std::uint32_t begun_at_ = 0;
   bool consistent_ = true;
-  std::uint16_t answered_at_ = 0;
+  bool heard_nothing_ = false;
 };
 
 /// How often something that changed meanwhile is read again.

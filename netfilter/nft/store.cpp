@@ -3,21 +3,33 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "netfilter/errors.hpp"
 
 namespace sluice::netfilter {
 namespace {
 
+// How often a mismatch is looked at again, and how long apart.
+constexpr int second_looks = 20;
+constexpr std::chrono::milliseconds between_looks{1};
+
 /// Seen, not assumed. A mismatch in a later generation is the work of somebody who came right after; the next attempt
-/// looks again. One in our own generation means that the kernel did something else than it was told.
+/// looks again. One in our own generation means that the kernel did something else than it was told, or that a
+/// transaction of somebody else is being prepared, which shows in the kernel's use counts before it is committed.
 bool seen(NftSession& session, NftStore& wanted, NftStore& other, std::uint32_t committed) {
-  session.begin_reading(committed);
-  wanted.read(session);
-  other.read(session);
-  if (!session.consistent()) return false;
-  const auto differences = wanted.differences();
-  if (differences.empty()) return !other.present();
+  std::vector<Difference> differences;
+  for (int look = 0; look < second_looks; ++look) {
+    if (look > 0) std::this_thread::sleep_for(between_looks);
+    session.begin_reading(committed);
+    wanted.read(session);
+    other.read(session);
+    if (!session.consistent()) return false;
+    differences = wanted.differences();
+    if (differences.empty() && !other.present()) return true;
+  }
+  if (differences.empty()) return false;
   const Difference& first = differences.front();
   throw KernelError(EPROTO,
                     "read back the rules: " + first.kind + " in " + first.chain + " [" + first.rule + "]: expected " +

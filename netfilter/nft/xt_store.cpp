@@ -39,9 +39,8 @@ struct FoundChain {
   std::uint32_t hook = 0;
   std::int32_t priority = 0;
   bool accepts = true;
-  std::uint32_t use = 0;  ///< rules in it and jumps to it
   bool made_by_us = false;
-  std::vector<FoundRule> rules;  ///< read where it is ours, or where a jump of ours may be
+  std::vector<FoundRule> rules;  ///< read where we made the chain, or where a jump of ours may be
 
   [[nodiscard]] bool ours() const { return !base && std::string_view(name).starts_with(iptables_chain_prefix); }
 };
@@ -105,14 +104,11 @@ const std::string* jumps_to_ours(const FoundRule& rule) {
   return nullptr;
 }
 
-std::uint32_t jumps_in(const FoundChain& chain) {
-  return static_cast<std::uint32_t>(
-      std::count_if(chain.rules.begin(), chain.rules.end(), [](const FoundRule& rule) { return jumps_to_ours(rule); }));
-}
-
 /// A base chain that we made and that is as we made it, our jumps aside.
 bool is_idle(const FoundChain& chain) {
-  return chain.base && chain.made_by_us && chain.accepts && chain.use == jumps_in(chain);
+  return chain.base && chain.made_by_us && chain.accepts &&
+         std::all_of(chain.rules.begin(), chain.rules.end(),
+                     [](const FoundRule& rule) { return jumps_to_ours(rule) != nullptr; });
 }
 
 bool can_be_removed(const FoundTable& table) {
@@ -143,8 +139,10 @@ class XtStore : public NftStore {
     for (FoundTable& table : tables_) {
       read_table(session, table);
       for (FoundChain& chain : table.chains) {
-        const bool holds_a_jump = chain.base && hook_named(chain.name);
-        if (chain.ours() || (holds_a_jump && chain.use > 0)) read_rules(session, table, chain);
+        // Not by the chain's use count, which a transaction that somebody prepares has changed already.
+        if (chain.ours() || chain.made_by_us || (chain.base && hook_named(chain.name))) {
+          read_rules(session, table, chain);
+        }
       }
     }
   }
@@ -231,7 +229,6 @@ class XtStore : public NftStore {
   static FoundChain chain_from(const nftnl_chain* chain) {
     FoundChain found;
     found.name = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME);
-    found.use = nftnl_chain_get_u32(chain, NFTNL_CHAIN_USE);
     found.base = nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM);
     if (!found.base) return found;
     found.type = nftnl_chain_get_str(chain, NFTNL_CHAIN_TYPE);
