@@ -7,17 +7,15 @@
 #include "cli/output.hpp"
 #include "cli/preparation.hpp"
 #include "cli/summary.hpp"
+#include "netfilter/backend.hpp"
 #include "netfilter/namespace_keeper.hpp"
 #include "netfilter/namespaces.hpp"
-#include "netfilter/nftables_backend.hpp"
 #include "netfilter/system_files.hpp"
 #include "rules/compile.hpp"
 #include "rules/namespace_state.hpp"
 
 namespace sluice::cli {
 namespace {
-
-constexpr char show_command[] = "nft list table inet sluice";
 
 /// `sluice 0.1.0, applied 2026-11-24T08:00:00Z`: kept in the table's comment, where `status` finds it. Computed without
 /// gmtime, which reads the local time zone's file.
@@ -46,17 +44,30 @@ const char* outcome_text(netfilter::Outcome outcome) {
   return "";
 }
 
-void report(const Settings& settings, netfilter::Outcome outcome, const Log& log) {
+const char* show_command(netfilter::BackendKind backend) {
+  switch (backend) {
+    case netfilter::BackendKind::nftables:
+      return "nft list table inet sluice";
+    case netfilter::BackendKind::iptables_nft:
+      return "iptables-save; ip6tables-save";
+    case netfilter::BackendKind::iptables_legacy:
+      return "iptables-legacy-save; ip6tables-legacy-save";
+  }
+  return "";
+}
+
+void report(const Settings& settings, const netfilter::Applied& applied, const Log& log) {
+  const std::string backend(to_text(applied.backend));
   if (settings.format == OutputFormat::json) {
-    const nlohmann::ordered_json json = {{"backend", "nftables"},
-                                         {"outcome", outcome_text(outcome)},
+    const nlohmann::ordered_json json = {{"backend", backend},
+                                         {"outcome", outcome_text(applied.outcome)},
                                          {"captured", summary(settings)},
-                                         {"show", show_command}};
+                                         {"show", show_command(applied.backend)}};
     print_what_was_done(json.dump() + "\n", log);
     return;
   }
-  print_what_was_done("nftables, rules " + std::string(outcome_text(outcome)) + ": " + summary(settings) +
-                          "; show them: " + show_command + "\n",
+  print_what_was_done(backend + ", rules " + outcome_text(applied.outcome) + ": " + summary(settings) +
+                          "; show them: " + show_command(applied.backend) + "\n",
                       log);
 }
 
@@ -95,24 +106,25 @@ void warn_of_the_other_family(const Settings& settings, const Log& log) {
 ExitCode apply(const Config& config, const Log& log) {
   if (!format_is_one_of(*config, {OutputFormat::text, OutputFormat::json}, "text, json", log))
     return ExitCode::bad_input;
-  if (const ExitCode code = check_backend(*config, log); code != ExitCode::done) return code;
+  const Ruleset ruleset = compile(config);
+  if (config->backend == BackendChoice::iptables && !iptables_rules(ruleset, log)) return ExitCode::bad_input;
   if (const ExitCode code = stand_in_namespace(*config, log, refuse_host_network); code != ExitCode::done) return code;
 
-  const Ruleset ruleset = compile(config);
   const NamespaceState state = namespace_state(config);
-  netfilter::NftablesBackend backend(config->lock_timeout);
+  netfilter::Backends backends(config->lock_timeout);
   // Addresses and routes come before the rules that need them, and go after.
   const netfilter::KeptChanges added = netfilter::add_missing(state);
   for (const std::string& line : added.done) log.debug("done: " + line);
   for (const std::string& line : added.warnings) log.warning(line);
-  const netfilter::Outcome outcome = backend.apply(ruleset, stamp());
+  const netfilter::Applied applied = backends.apply(wish(*config), ruleset, stamp());
+  log.info("backend " + std::string(to_text(applied.backend)) + ": " + applied.reason);
   // Even if nothing changed: the run that replaced the rules may have been killed before it got here.
-  if (outcome != netfilter::Outcome::created) {
+  if (applied.outcome != netfilter::Outcome::created) {
     for (const std::string& line : netfilter::remove_unwanted(state).done) log.debug("done: " + line);
   }
   if (config->close_wait_timeout) set_close_wait_timeout(*config->close_wait_timeout, log);
   warn_of_the_other_family(*config, log);
-  report(*config, outcome, log);
+  report(*config, applied, log);
   return ExitCode::done;
 }
 

@@ -1,14 +1,15 @@
 #include "cli/comparison.hpp"
 
+#include "cli/preparation.hpp"
+#include "netfilter/backend.hpp"
 #include "netfilter/namespace_keeper.hpp"
-#include "netfilter/nftables_backend.hpp"
 #include "rules/compile.hpp"
 #include "rules/namespace_state.hpp"
 
 namespace sluice::cli {
 
 std::vector<Difference> differences_in_kernel(const Config& config) {
-  auto differences = diff(compile(config), netfilter::NftablesBackend(config->lock_timeout).observe());
+  auto differences = netfilter::Backends(config->lock_timeout).differences(wish(*config), compile(config));
   for (const std::string& line : netfilter::missing(namespace_state(config))) {
     differences.push_back({"", "", "missing", line, ""});
   }

@@ -15,11 +15,11 @@
 #include "cli/commands.hpp"
 #include "cli/output.hpp"
 #include "cli/preparation.hpp"
+#include "netfilter/backend.hpp"
 #include "netfilter/errors.hpp"
 #include "netfilter/features.hpp"
 #include "netfilter/foreign_chains.hpp"
 #include "netfilter/namespaces.hpp"
-#include "netfilter/nftables_backend.hpp"
 #include "netfilter/system_files.hpp"
 #include "rules/compile.hpp"
 #include "rules/text.hpp"
@@ -186,14 +186,21 @@ class Examination {
   }
 
   void own_table() {
-    const auto observed = netfilter::NftablesBackend(config_->lock_timeout).observe();
-    if (!observed) {
+    netfilter::Backends backends(config_->lock_timeout);
+    const auto found = backends.observe();
+    if (found.empty()) {
       note("sluice", Severity::info, "no rules of sluice are here yet");
-    } else if (diff(wanted_, observed).empty()) {
-      note("sluice", Severity::ok, "the rules of these options are here: " + observed->comment);
+      return;
+    }
+    std::string where;
+    for (const netfilter::Found& rules : found) {
+      where += (where.empty() ? "" : " and ") + std::string(to_text(rules.backend));
+    }
+    if (backends.differences(wish(*config_), wanted_).empty()) {
+      note("sluice", Severity::ok, "the rules of these options are here, in " + where);
     } else {
       note("sluice", Severity::info,
-           "rules of sluice with other options are here, which apply would replace: " + observed->comment,
+           "rules of sluice with other options are here, in " + where + "; apply would replace them",
            "sluice status tells what they are");
     }
   }
@@ -348,7 +355,7 @@ ExitCode doctor(const Config& config, const Log& log) {
   if (!config->netns.empty()) netfilter::enter_network_namespace(config->netns);
   Examination examination(config);
   examination.place();
-  netfilter::drop_privileges();
+  netfilter::drop_privileges(netfilter::HelperPrograms::never);
   const bool net_admin = netfilter::has_net_admin();
   examination.container(net_admin);
   if (net_admin) examination.kernel();

@@ -14,8 +14,8 @@
 #include "cli/commands.hpp"
 #include "cli/output.hpp"
 #include "cli/preparation.hpp"
+#include "netfilter/backend.hpp"
 #include "netfilter/foreign_chains.hpp"
-#include "netfilter/nftables_backend.hpp"
 #include "rules/compile.hpp"
 #include "rules/question.hpp"
 #include "rules/text.hpp"
@@ -148,13 +148,17 @@ std::string words(const Decision& decision, const AssumedConnection& judged) {
 /// By the rules in the kernel: sluice's own, and those that other tools put on the same hooks.
 ExitCode judge_live(const Settings& settings, const Connection& connection, const Log& log, Decision& decision) {
   if (const ExitCode code = stand_in_namespace(settings, log); code != ExitCode::done) return code;
-  netfilter::NftablesBackend backend(settings.lock_timeout);
-  const auto observed = backend.observe();
-  if (!observed) log.warning("no rules of sluice are in this namespace; sluice apply makes them");
-  if (observed && observed->dormant) log.warning("table inet sluice is dormant: its rules are there but not asked");
-  auto chains = observed ? asked_chains(*observed) : std::vector<AskedChain>{};
+  const auto found = netfilter::Backends(settings.lock_timeout).observe();
+  if (found.empty()) log.warning("no rules of sluice are in this namespace; sluice apply makes them");
+  std::vector<AskedChain> chains;
+  Ruleset sets;
+  for (const auto& [backend, rules] : found) {
+    if (rules.dormant) log.warning("table inet sluice is dormant: its rules are there but not asked");
+    for (AskedChain& chain : asked_chains(rules)) chains.push_back(std::move(chain));
+    for (Set& set : readable_sets(rules).sets) sets.sets.push_back(std::move(set));
+  }
   for (AskedChain& chain : netfilter::foreign_chains()) chains.push_back(std::move(chain));
-  decision = evaluate(observed ? readable_sets(*observed) : Ruleset{}, chains, connection);
+  decision = evaluate(sets, chains, connection);
   return ExitCode::done;
 }
 

@@ -4,6 +4,7 @@
 #include "cli/preparation.hpp"
 #include "cli/ruleset_json.hpp"
 #include "rules/compile.hpp"
+#include "rules/iptables_text.hpp"
 #include "rules/namespace_state.hpp"
 #include "rules/nft_text.hpp"
 #include "rules/packet_path.hpp"
@@ -11,11 +12,11 @@
 namespace sluice::cli {
 namespace {
 
-/// Loads with nft as it is; what nft cannot make stands above it as comments.
-std::string nft_plan(const Ruleset& ruleset, const NamespaceState& state) {
+/// What neither nft nor iptables can make stands above the rules as comments.
+std::string with_commands(const NamespaceState& state, const std::string& rules) {
   std::string text;
   for (const std::string& command : to_ip_commands(state)) text += "# " + command + "\n";
-  return text + to_nft(ruleset);
+  return text + rules;
 }
 
 /// What apply would change, by rule.
@@ -27,28 +28,37 @@ ExitCode compare_with_kernel(const Config& config, const Log& log) {
   return text.empty() ? ExitCode::done : ExitCode::drift;
 }
 
-std::string rendered(const Config& config) {
+/// Nothing, with an explanation, where the rules cannot be said in that format.
+std::optional<std::string> rendered(const Config& config, const Log& log) {
   const Ruleset ruleset = compile(config);
-  switch (config->format.value_or(OutputFormat::nft)) {
+  const NamespaceState state = namespace_state(config);
+  const OutputFormat usual = config->backend == BackendChoice::iptables ? OutputFormat::iptables : OutputFormat::nft;
+  switch (config->format.value_or(usual)) {
     case OutputFormat::json:
-      return to_json_text(ruleset, namespace_state(config));
+      return to_json_text(ruleset, state);
     case OutputFormat::mermaid:
       return to_mermaid(ruleset);
     case OutputFormat::dot:
       return to_dot(ruleset);
+    case OutputFormat::iptables: {
+      const auto rules = iptables_rules(ruleset, log);
+      return rules ? std::optional(with_commands(state, to_iptables_plan(*rules))) : std::nullopt;
+    }
     default:
-      return nft_plan(ruleset, namespace_state(config));
+      return with_commands(state, to_nft(ruleset));
   }
 }
 
 }  // namespace
 
 ExitCode plan(const Config& config, const Log& log) {
-  const auto known = {OutputFormat::nft, OutputFormat::json, OutputFormat::mermaid, OutputFormat::dot};
-  if (!format_is_one_of(*config, known, "nft, json, mermaid, dot", log)) return ExitCode::bad_input;
-  if (const ExitCode code = check_backend(*config, log); code != ExitCode::done) return code;
+  const auto known = {OutputFormat::nft, OutputFormat::iptables, OutputFormat::json, OutputFormat::mermaid,
+                      OutputFormat::dot};
+  if (!format_is_one_of(*config, known, "nft, iptables, json, mermaid, dot", log)) return ExitCode::bad_input;
   if (config->diff) return compare_with_kernel(config, log);
-  print(rendered(config));
+  const auto text = rendered(config, log);
+  if (!text) return ExitCode::bad_input;
+  print(*text);
   return ExitCode::done;
 }
 

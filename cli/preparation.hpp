@@ -1,9 +1,13 @@
 // What every command that talks to the kernel does first.
 #pragma once
 
+#include <optional>
+
 #include "cli/exit_code.hpp"
 #include "cli/log.hpp"
+#include "netfilter/backend.hpp"
 #include "rules/config.hpp"
+#include "rules/iptables.hpp"
 
 namespace sluice::cli {
 
@@ -12,8 +16,11 @@ namespace sluice::cli {
 ExitCode stand_in_namespace(const Settings& settings, const Log& log,
                             ExitCode (*check)(const Settings&, const Log&) = nullptr);
 
-/// Explains that the iptables backend was asked for; `done` where nftables is meant.
-ExitCode check_backend(const Settings& settings, const Log& log);
+/// The backends that the settings allow.
+netfilter::BackendWish wish(const Settings& settings);
+
+/// The rules in iptables' terms; nothing, with an explanation, where that would take too many of them.
+std::optional<IptablesRuleset> iptables_rules(const Ruleset& ruleset, const Log& log);
 
 /// The formats that a command knows; explains and returns false for another.
 bool format_is_one_of(const Settings& settings, std::initializer_list<OutputFormat> known, const char* names,

@@ -18,10 +18,11 @@
 #include "cli/output.hpp"
 #include "cli/preparation.hpp"
 #include "cli/summary.hpp"
+#include "netfilter/backend.hpp"
 #include "netfilter/namespace_keeper.hpp"
-#include "netfilter/nftables_backend.hpp"
 #include "rules/compile.hpp"
 #include "rules/evaluate.hpp"
+#include "rules/iptables_text.hpp"
 #include "rules/nft_text.hpp"
 #include "rules/recover.hpp"
 #include "rules/text.hpp"
@@ -33,6 +34,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Report {
+  netfilter::BackendKind backend;
   Observed observed;
   Ruleset readable;  ///< without the rules, sets and chains that cannot be read
   Recovered recovered;
@@ -62,6 +64,8 @@ void read_comment(Report& report) {
   constexpr std::string_view separator = ", applied ";
   const std::string& comment = report.observed.comment;
   const std::size_t comma = comment.find(separator);
+  // iptables' tables have no place for a comment.
+  if (comment.empty() && report.backend != netfilter::BackendKind::nftables) return;
   if (comment.compare(0, program.size(), program) != 0 || comma == std::string::npos) {
     report.warnings.push_back("the table does not say which sluice made it and when; was it loaded with nft?");
     return;
@@ -70,11 +74,24 @@ void read_comment(Report& report) {
   report.applied_at = comment.substr(comma + separator.size());
 }
 
-void recover_configuration(Report& report) {
+netfilter::BackendWish only(netfilter::BackendKind backend) {
+  switch (backend) {
+    case netfilter::BackendKind::nftables:
+      return {BackendChoice::nftables, IptablesVariant::automatic};
+    case netfilter::BackendKind::iptables_nft:
+      return {BackendChoice::iptables, IptablesVariant::nft};
+    case netfilter::BackendKind::iptables_legacy:
+      return {BackendChoice::iptables, IptablesVariant::legacy};
+  }
+  return {};
+}
+
+void recover_configuration(Report& report, netfilter::Backends& backends) {
   report.recovered = recover(report.readable);
   const auto config = config_of(report.recovered);
   if (config) report.captured = summary(**config);
-  const auto differences = config ? diff(compile(*config), report.observed) : std::vector<Difference>{{}};
+  const auto differences =
+      config ? backends.differences(only(report.backend), compile(*config)) : std::vector<Difference>{{}};
   report.exact = config && differences.empty();
   if (report.exact) return;
   const Difference& first = differences.front();
@@ -143,12 +160,15 @@ void look_for_trouble(Report& report) {
   }
 }
 
-Report read(const Observed& observed) {
-  Report report;
-  report.observed = observed;
-  report.readable = readable_rules(observed);
+Report read(std::vector<netfilter::Found> all, netfilter::Backends& backends) {
+  Report report{all.front().backend, std::move(all.front().rules), {}, {}, {}, false, {}, {}, {}, {}};
+  for (std::size_t other = 1; other < all.size(); ++other) {
+    report.warnings.push_back("rules of sluice are in " + std::string(to_text(all[other].backend)) +
+                              " as well, which is not shown here; sluice apply leaves them in one place");
+  }
+  report.readable = readable_rules(report.observed);
   read_comment(report);
-  recover_configuration(report);
+  recover_configuration(report, backends);
   for (std::string line : netfilter::remove_unwanted(NamespaceState{}, true).done) {
     constexpr std::string_view verb = " del ";
     if (const std::size_t at = line.find(verb); at != std::string::npos) line.replace(at, verb.size(), " add ");
@@ -180,7 +200,7 @@ std::string json_text(const std::optional<Report>& report) {
       {"exact", Json()},          {"captured", Json()}, {"rules", Json::array()}, {"namespace", Json::array()},
       {"warnings", Json::array()}};
   if (report) {
-    json["backend"] = "nftables";
+    json["backend"] = to_text(report->backend);
     if (!report->version.empty()) json["version"] = report->version;
     if (!report->applied_at.empty()) json["applied_at"] = report->applied_at;
     json["configuration"] = configuration_json(report->recovered);
@@ -230,8 +250,9 @@ std::string chain_text(const ObservedChain& chain, const Ruleset& sets) {
 }
 
 std::string words(const Report& report) {
-  std::string text = "nftables, table inet sluice";
-  text += report.version.empty() ? ", made by an unknown version" : ", made by sluice " + report.version;
+  std::string text(to_text(report.backend));
+  if (report.backend == netfilter::BackendKind::nftables) text += ", table inet sluice";
+  text += report.version.empty() ? "" : ", made by sluice " + report.version;
   text += report.applied_at.empty() ? "" : " at " + report.applied_at;
   text += "\ncaptured: " + (report.captured.empty() ? "cannot be told" : report.captured);
   text += std::string("\n") + (report.exact ? "the same rules again: " : "nearest configuration: ") +
@@ -257,19 +278,31 @@ std::string nft_text(const Report& report) {
   return text + to_nft(report.readable);
 }
 
+/// The kernel's rules, which were found to be exactly those of the configuration that was recovered from them.
+ExitCode print_iptables(const Report& report, const Log& log) {
+  const auto config = report.exact ? config_of(report.recovered) : std::nullopt;
+  const auto rules = config ? iptables_rules(compile(*config), log) : std::nullopt;
+  if (rules && report.backend != netfilter::BackendKind::nftables) {
+    print(to_iptables_plan(*rules));
+    return ExitCode::done;
+  }
+  log.error(report.backend == netfilter::BackendKind::nftables
+                ? "--format: \"iptables\" shows rules of the iptables backend, and these are in a table of nf_tables"
+                : "--format: these rules were changed, so sluice cannot say them in iptables' words");
+  log.hint("allowed here: text, json, nft; iptables-save shows what is in iptables' tables");
+  return ExitCode::bad_input;
+}
+
 }  // namespace
 
 ExitCode status(const Config& config, const Log& log) {
-  if (config->format == OutputFormat::iptables) {
-    log.error("--format: \"iptables\" shows rules of the iptables backend, and these are in nf_tables of their own");
-    log.hint("allowed here: text, json, nft");
-    return ExitCode::bad_input;
-  }
-  if (!format_is_one_of(*config, {OutputFormat::text, OutputFormat::json, OutputFormat::nft}, "text, json, nft", log))
-    return ExitCode::bad_input;
+  const auto known = {OutputFormat::text, OutputFormat::json, OutputFormat::nft, OutputFormat::iptables};
+  if (!format_is_one_of(*config, known, "text, json, nft, iptables", log)) return ExitCode::bad_input;
   if (const ExitCode code = stand_in_namespace(*config, log); code != ExitCode::done) return code;
-  const auto observed = netfilter::NftablesBackend(config->lock_timeout).observe();
-  const auto report = observed ? std::optional(read(*observed)) : std::nullopt;
+  netfilter::Backends backends(config->lock_timeout);
+  auto found = backends.observe();
+  const auto report = found.empty() ? std::nullopt : std::optional(read(std::move(found), backends));
+  if (report && config->format == OutputFormat::iptables) return print_iptables(*report, log);
   if (config->format == OutputFormat::json) {
     print(json_text(report));
   } else if (!report) {

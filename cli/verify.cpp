@@ -247,7 +247,6 @@ ExitCode outcome(const Report& report, const Log& log) {
 ExitCode verify(const Config& config, const Log& log) {
   if (!format_is_one_of(*config, {OutputFormat::text, OutputFormat::json}, "text, json", log))
     return ExitCode::bad_input;
-  if (const ExitCode code = check_backend(*config, log); code != ExitCode::done) return code;
   Report report;
   // First, because it needs what is dropped next.
   if (config->probe && netfilter::has_net_admin()) report.probes = make_probes(config);

@@ -14,7 +14,7 @@
 #include "netfilter/nft/batch.hpp"
 #include "netfilter/nft/handles.hpp"
 #include "netfilter/nft/rule_codec.hpp"
-#include "netfilter/nftables_backend.hpp"
+#include "netfilter/nft/session.hpp"
 
 namespace sluice::netfilter {
 namespace {
@@ -184,19 +184,19 @@ class Trials {
 
   /// Sends all trials in one transaction that cannot succeed.
   std::vector<Refusal> refused() {
-    NftablesBackend backend(std::chrono::milliseconds(0));
+    NftSession session(std::chrono::milliseconds(0));
     for (int attempt = 0; attempt < retry_limit; ++attempt) {
       NetlinkSocket socket(NETLINK_NETFILTER);
-      OpenBatch batch(socket, backend.generation());
+      OpenBatch batch(socket, session.generation());
       for (const Trial& trial : trials_) {
         const auto flags =
             static_cast<std::uint16_t>(NLM_F_CREATE | (trial.type == NFT_MSG_NEWRULE ? NLM_F_APPEND : NLM_F_EXCL));
         batch.add(
-            trial.type, flags, [] { return Label{}; }, trial.fill, trial.family);
+            trial.family, trial.type, flags, [] { return Label{}; }, trial.fill);
       }
       // There is no such chain, so the kernel takes everything back.
       batch.add(
-          NFT_MSG_DELCHAIN, 0, [] { return Label{}; },
+          NFPROTO_INET, NFT_MSG_DELCHAIN, 0, [] { return Label{}; },
           [](nlmsghdr* message) {
             mnl_attr_put_strz(message, NFTA_CHAIN_TABLE, table_name);
             mnl_attr_put_strz(message, NFTA_CHAIN_NAME, "impossible");

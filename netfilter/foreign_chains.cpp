@@ -12,6 +12,7 @@
 #include "netfilter/errors.hpp"
 #include "netfilter/netlink.hpp"
 #include "netfilter/nft/rule_codec.hpp"
+#include "rules/iptables.hpp"
 #include "rules/nft_text.hpp"
 
 namespace sluice::netfilter {
@@ -192,7 +193,16 @@ class Reader {
              std::holds_alternative<PayloadLoad>(expression) || std::holds_alternative<FibLoad>(expression) ||
              std::holds_alternative<ToNetworkOrder>(expression) || std::holds_alternative<And>(expression) ||
              std::holds_alternative<Compare>(expression) || std::holds_alternative<Lookup>(expression) ||
+             std::holds_alternative<CompareRange>(expression) || std::holds_alternative<XtMatch>(expression) ||
              std::holds_alternative<Count>(expression);
+    });
+  }
+
+  /// The jump by which iptables' own chain leads into one of ours.
+  static bool leads_to_ours(const Expressions& expressions) {
+    return std::any_of(expressions.begin(), expressions.end(), [](const Expression& expression) {
+      const auto* jump = std::get_if<Jump>(&expression);
+      return jump != nullptr && jump->chain.compare(0, iptables_chain_prefix.size(), iptables_chain_prefix) == 0;
     });
   }
 
@@ -220,7 +230,7 @@ class Reader {
   }
 
   static std::optional<AskedRule> asked_rule(const Expressions& raw, const std::string& family, std::size_t number) {
-    if (decides_nothing(raw)) return std::nullopt;
+    if (decides_nothing(raw) || leads_to_ours(raw)) return std::nullopt;
     const Expressions expressions = as_ours(raw, family);
     AskedRule asked{"rule " + std::to_string(number), {}, std::nullopt, to_text(raw)};
     for (std::size_t matching = 0; matching <= expressions.size() && !asked.action; ++matching) {

@@ -17,26 +17,13 @@
 #include <cstring>
 #include <optional>
 
+#include "netfilter/descriptor.hpp"
 #include "netfilter/errors.hpp"
 #include "netfilter/netlink.hpp"
 #include "rules/text.hpp"
 
 namespace sluice::netfilter {
 namespace {
-
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (number_ >= 0) close(number_);
-  }
-  [[nodiscard]] int number() const { return number_; }
-
- private:
-  int number_;
-};
 
 std::string path_of(const std::string& name) {
   const bool digits = std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
@@ -55,7 +42,8 @@ struct Capabilities {
 };
 
 constexpr std::uint32_t net_admin_bit = 1U << static_cast<unsigned>(CAP_NET_ADMIN);
-static_assert(CAP_NET_ADMIN < 32);
+constexpr std::uint32_t net_raw_bit = 1U << static_cast<unsigned>(CAP_NET_RAW);
+static_assert(CAP_NET_ADMIN < 32 && CAP_NET_RAW < 32);
 
 /// Inode that the kernel gives to the first PID namespace (linux/proc_ns.h PROC_PID_INIT_INO).
 constexpr ino_t first_pid_namespace = 0xEFFFFFFCU;
@@ -137,14 +125,14 @@ void enter_network_namespace(const std::string& name) {
   throw KernelError(error, step, {}, remedy);
 }
 
-void drop_privileges() {
+void drop_privileges(HelperPrograms helpers) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) throw KernelError(errno, "set no_new_privs");
   // Ambient capabilities would survive; a kernel without them (before 4.3) has none to clear.
   prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
   Capabilities own;
   if (!own.read()) throw KernelError(errno, "read the capabilities");
-  own.sets[0].permitted &= net_admin_bit;
-  own.sets[0].effective = own.sets[0].permitted;
+  own.sets[0].permitted &= helpers == HelperPrograms::possible ? net_admin_bit | net_raw_bit : net_admin_bit;
+  own.sets[0].effective = own.sets[0].permitted & net_admin_bit;
   own.sets[0].inheritable = 0;
   own.sets[1] = {};
   if (!own.write()) throw KernelError(errno, "drop the other capabilities");
@@ -155,6 +143,18 @@ bool is_up(const char* interface) {
   ifreq request{};
   std::strncpy(request.ifr_name, interface, sizeof request.ifr_name - 1);
   return ioctl(socket.number(), SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_UP) != 0;
+}
+
+bool share_privileges_with_helpers() {
+  Capabilities own;
+  constexpr std::uint32_t both = net_admin_bit | net_raw_bit;
+  if (!own.read() || (own.sets[0].permitted & both) != both) return false;
+  own.sets[0].inheritable = both;
+  if (!own.write()) return false;
+  // Root's programs get them anyway; for another user this is the only way.
+  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_ADMIN, 0, 0);
+  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_RAW, 0, 0);
+  return true;
 }
 
 bool has_net_admin() {

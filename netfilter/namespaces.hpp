@@ -13,9 +13,15 @@ void enter_network_namespace(const std::string& name);
 /// `reason`. False where that cannot be told.
 bool in_host_network(std::string& reason);
 
-/// Drops every capability but CAP_NET_ADMIN from all sets and sets no_new_privs (prctl(2), capabilities(7)).
-/// Throws KernelError.
-void drop_privileges();
+/// Whether iptables' own programs may have to be started: they open a raw socket.
+enum class HelperPrograms { never, possible };
+
+/// Drops every capability but CAP_NET_ADMIN from all sets and sets no_new_privs (prctl(2), capabilities(7)). Where
+/// helper programs are possible, CAP_NET_RAW stays permitted, though without effect here. Throws KernelError.
+void drop_privileges(HelperPrograms helpers);
+
+/// Lets programs started from now on have CAP_NET_ADMIN and CAP_NET_RAW; false where one of them is not ours to give.
+bool share_privileges_with_helpers();
 
 /// Whether the interface is there and up.
 bool is_up(const char* interface);

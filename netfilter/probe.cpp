@@ -23,11 +23,11 @@
 #include <cstring>
 #include <thread>
 
+#include "netfilter/backend.hpp"
 #include "netfilter/errors.hpp"
 #include "netfilter/namespace_keeper.hpp"
 #include "netfilter/namespaces.hpp"
 #include "netfilter/netlink.hpp"
-#include "netfilter/nftables_backend.hpp"
 
 namespace sluice::netfilter {
 namespace {
@@ -451,8 +451,9 @@ std::vector<Group> groups_of(const ProbePlan& plan) {
 
 /// The rules as they are in the kernel, for copying.
 std::optional<Ruleset> rules_here() {
-  const auto observed = NftablesBackend(std::chrono::seconds(1)).observe();
-  if (!observed || observed->dormant) return std::nullopt;
+  const auto found = Backends(std::chrono::seconds(1)).observe();
+  const Observed* observed = found.empty() ? nullptr : &found.front().rules;
+  if (observed == nullptr || observed->dormant) return std::nullopt;
   Ruleset rules = readable_sets(*observed);
   if (rules.sets.size() != observed->sets.size()) throw Impossible{"a set is in the table that sluice cannot copy"};
   for (const ObservedChain& chain : observed->chains) {
@@ -508,7 +509,7 @@ class Child {
     const Scratch scratch(group_.uid, group_.gid);
     scratch.stand_in(true);
     if (complete) add_missing(plan_.state);
-    if (rules) NftablesBackend(std::chrono::seconds(1)).apply(*rules, "a copy for probing");
+    if (rules) Backends(std::chrono::seconds(1)).apply({BackendChoice::nftables, {}}, *rules, "a copy for probing");
     Prober prober(scratch);
     prober.listen_on(true, ports_in(plan_, true));
     prober.listen_on(false, ports_in(plan_, false));

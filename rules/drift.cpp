@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "rules/list_diff.hpp"
 #include "rules/nft_text.hpp"
 
 namespace sluice {
@@ -86,35 +87,18 @@ class Differ {
     rules(wanted, found);
   }
 
-  /// The longest common subsequence would be prettier for long chains; ours are short, and their order matters.
   void rules(const Chain& wanted, const ObservedChain& found) {
-    std::size_t w = 0;
-    std::size_t f = 0;
-    while (w < wanted.rules.size() && f < found.rules.size()) {
-      if (same(wanted.rules[w], found.rules[f])) {
-        ++w, ++f;
-      } else if (appears_later(wanted.rules[w], found, f)) {
-        note({found.rules[f].comment, wanted.name, "unexpected", "", shown(found.rules[f])}), ++f;
-      } else if (appears_later(found.rules[f], wanted, w)) {
-        note({wanted.rules[w].name, wanted.name, "missing", to_nft(wanted.rules[w]), ""}), ++w;
-      } else {
-        note({wanted.rules[w].name, wanted.name, "changed", to_nft(wanted.rules[w]), shown(found.rules[f])}), ++w, ++f;
-      }
-    }
-    for (; w < wanted.rules.size(); ++w)
-      note({wanted.rules[w].name, wanted.name, "missing", to_nft(wanted.rules[w]), ""});
-    for (; f < found.rules.size(); ++f)
-      note({found.rules[f].comment, wanted.name, "unexpected", "", shown(found.rules[f])});
-  }
-
-  static bool appears_later(const Rule& rule, const ObservedChain& chain, std::size_t from) {
-    return std::any_of(chain.rules.begin() + static_cast<std::ptrdiff_t>(from), chain.rules.end(),
-                       [&](const ObservedRule& candidate) { return same(rule, candidate); });
-  }
-
-  static bool appears_later(const ObservedRule& rule, const Chain& chain, std::size_t from) {
-    return std::any_of(chain.rules.begin() + static_cast<std::ptrdiff_t>(from), chain.rules.end(),
-                       [&](const Rule& candidate) { return same(candidate, rule); });
+    compare_lists(
+        wanted.rules, found.rules, same,
+        [&](const Rule& rule) {
+          note({rule.name, wanted.name, "missing", to_nft(rule), ""});
+        },
+        [&](const ObservedRule& rule) {
+          note({rule.comment, wanted.name, "unexpected", "", shown(rule)});
+        },
+        [&](const Rule& rule, const ObservedRule& other) {
+          note({rule.name, wanted.name, "changed", to_nft(rule), shown(other)});
+        });
   }
 
   std::vector<Difference> differences_;

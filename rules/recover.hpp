@@ -13,7 +13,7 @@ namespace sluice {
 struct Recovered {
   /// As a user would write them, a line for each time an option is given; those at their defaults are left out.
   std::map<std::string, std::string> options;
-  std::vector<IpAddress> name_servers;         ///< with --dns resolv-conf: those that the rules name
+  std::vector<IpAddress> name_servers;  ///< with --dns resolv-conf: those that the rules name
 };
 
 /// Options whose rules are these, as far as the rules tell. Whether they tell all of it shows the compiler: the options

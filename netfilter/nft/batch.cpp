@@ -23,7 +23,7 @@ std::string remedy_for(int error, const std::string& missing) {
            "where it is there already, look for a denial by SELinux or AppArmor";
   }
   if (says_missing(error) && !missing.empty()) {
-    return "this kernel lacks " + missing + ": load the module on the node, or use --backend iptables";
+    return "this kernel lacks " + missing + ": load the module on the node, or use another --backend";
   }
   return {};
 }
@@ -61,8 +61,8 @@ void OpenBatch::append() {
   batch_.bytes_.resize((batch_.bytes_.size() + NLMSG_ALIGNTO - 1) / NLMSG_ALIGNTO * NLMSG_ALIGNTO);
 }
 
-void OpenBatch::add(std::uint16_t type, std::uint16_t flags, std::function<Label()> label,
-                    const std::function<void(nlmsghdr*)>& fill, std::uint8_t family) {
+void OpenBatch::add(std::uint8_t family, std::uint16_t type, std::uint16_t flags, std::function<Label()> label,
+                    const std::function<void(nlmsghdr*)>& fill) {
   nlmsghdr* message = begin_message(static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8U | type), flags, family, 0);
   fill(message);
   batch_.steps_.push_back(std::move(label));

@@ -50,11 +50,11 @@ class OpenBatch {
   /// Bound to ruleset generation `generation` (NFNL_BATCH_GENID): a later one makes the kernel refuse the batch.
   OpenBatch(NetlinkSocket& socket, std::uint32_t generation);
 
-  /// Appends one message of type NFT_MSG_`type` with NLM_F_`flags` for table family `family` (NFPROTO_INET is 1);
-  /// `fill` adds its attributes.
-  /// `label` is called only where the kernel refuses; what it refers to must live until the batch has been sent.
-  void add(std::uint16_t type, std::uint16_t flags, std::function<Label()> label,
-           const std::function<void(nlmsghdr*)>& fill, std::uint8_t family = 1);
+  /// Appends one message of type NFT_MSG_`type` with NLM_F_`flags` for table family NFPROTO_`family`; `fill` adds its
+  /// attributes. `label` is called only where the kernel refuses; what it refers to must live until the batch has been
+  /// sent.
+  void add(std::uint8_t family, std::uint16_t type, std::uint16_t flags, std::function<Label()> label,
+           const std::function<void(nlmsghdr*)>& fill);
 
   /// Adds the end mark.
   SealedBatch seal() &&;

@@ -5,10 +5,13 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nf_tables_compat.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 #include <optional>
 #include <stdexcept>
 
@@ -33,6 +36,14 @@ void put(const ExprHandle& expr, std::uint16_t attribute, const Bytes& value) {
 
 bool all_zero(const Bytes& bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](std::uint8_t byte) { return byte == 0; });
+}
+
+/// libnftnl takes this one by pointer and frees it with the expression (libnftnl's expr/match.c).
+void put_info(const ExprHandle& expr, std::uint16_t attribute, const Bytes& info) {
+  void* copy = std::malloc(info.size());
+  if (copy == nullptr) throw std::bad_alloc();
+  std::memcpy(copy, info.data(), info.size());
+  nftnl_expr_set(expr.get(), attribute, copy, static_cast<std::uint32_t>(info.size()));
 }
 
 struct Encoder {
@@ -138,6 +149,35 @@ struct Encoder {
     nftnl_expr_set_u8(expr.get(), NFTNL_EXPR_REJECT_CODE, static_cast<std::uint8_t>(e.code));
     return expr;
   }
+  ExprHandle operator()(const Jump& e) const {
+    auto expr = make("immediate");
+    put(expr, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
+    put(expr, NFTNL_EXPR_IMM_VERDICT, static_cast<std::uint32_t>(e.code));
+    nftnl_expr_set_str(expr.get(), NFTNL_EXPR_IMM_CHAIN, e.chain.c_str());
+    return expr;
+  }
+  ExprHandle operator()(const CompareRange& e) const {
+    auto expr = make("range");
+    put(expr, NFTNL_EXPR_RANGE_SREG, reg);
+    put(expr, NFTNL_EXPR_RANGE_OP, NFT_RANGE_EQ);
+    put(expr, NFTNL_EXPR_RANGE_FROM_DATA, e.first);
+    put(expr, NFTNL_EXPR_RANGE_TO_DATA, e.last);
+    return expr;
+  }
+  ExprHandle operator()(const XtMatch& e) const {
+    auto expr = make("match");
+    nftnl_expr_set_str(expr.get(), NFTNL_EXPR_MT_NAME, e.name.c_str());
+    put(expr, NFTNL_EXPR_MT_REV, e.revision);
+    put_info(expr, NFTNL_EXPR_MT_INFO, e.info);
+    return expr;
+  }
+  ExprHandle operator()(const XtTarget& e) const {
+    auto expr = make("target");
+    nftnl_expr_set_str(expr.get(), NFTNL_EXPR_TG_NAME, e.name.c_str());
+    put(expr, NFTNL_EXPR_TG_REV, e.revision);
+    put_info(expr, NFTNL_EXPR_TG_INFO, e.info);
+    return expr;
+  }
   ExprHandle operator()(const Foreign& e) const {
     throw std::logic_error("sluice does not write the expression " + e.name);
   }
@@ -175,10 +215,10 @@ class Attributes {
     return has(type) ? Attributes(payload_of(*known_[type])) : Attributes({});
   }
   /// The value in a nested NFTA_DATA_VALUE.
-  [[nodiscard]] Bytes value(std::size_t type) const {
-    const Attributes data = nested(type);
-    if (!data.has(NFTA_DATA_VALUE)) return {};
-    const auto payload = payload_of(*data.known_[NFTA_DATA_VALUE]);
+  [[nodiscard]] Bytes value(std::size_t type) const { return nested(type).bytes(NFTA_DATA_VALUE); }
+  [[nodiscard]] Bytes bytes(std::size_t type) const {
+    if (!has(type)) return {};
+    const auto payload = payload_of(*known_[type]);
     const auto* first = reinterpret_cast<const std::uint8_t*>(payload.data());
     return {first, first + payload.size()};
   }
@@ -241,8 +281,10 @@ std::optional<Expression> decode_counter(const Attributes& a) {
 std::optional<Expression> decode_immediate(const Attributes& a) {
   const Attributes verdict = a.nested(NFTA_IMMEDIATE_DATA).nested(NFTA_DATA_VERDICT);
   if (a.has(NFTA_IMMEDIATE_DREG) && a.number(NFTA_IMMEDIATE_DREG) == NFT_REG_VERDICT &&
-      verdict.has(NFTA_VERDICT_CODE) && !verdict.has(NFTA_VERDICT_CHAIN)) {
-    return Verdict{verdict.number(NFTA_VERDICT_CODE)};
+      verdict.has(NFTA_VERDICT_CODE)) {
+    const std::uint32_t code = verdict.number(NFTA_VERDICT_CODE);
+    if (!verdict.has(NFTA_VERDICT_CHAIN)) return Verdict{code};
+    return Jump{static_cast<std::int32_t>(code), verdict.text(NFTA_VERDICT_CHAIN)};
   }
   if (a.number(NFTA_IMMEDIATE_DREG) == reg) return LoadValue{a.value(NFTA_IMMEDIATE_DATA)};
   return std::nullopt;
@@ -265,6 +307,20 @@ std::optional<Expression> decode_reject(const Attributes& a) {
   return RejectPacket{a.number(NFTA_REJECT_TYPE), a.byte(NFTA_REJECT_ICMP_CODE)};
 }
 
+std::optional<Expression> decode_range(const Attributes& a) {
+  const bool ours = a.number(NFTA_RANGE_SREG) == reg && a.number(NFTA_RANGE_OP) == NFT_RANGE_EQ;
+  if (!ours) return std::nullopt;
+  return CompareRange{a.value(NFTA_RANGE_FROM_DATA), a.value(NFTA_RANGE_TO_DATA)};
+}
+
+std::optional<Expression> decode_match(const Attributes& a) {
+  return XtMatch{a.text(NFTA_MATCH_NAME), a.number(NFTA_MATCH_REV), a.bytes(NFTA_MATCH_INFO)};
+}
+
+std::optional<Expression> decode_target(const Attributes& a) {
+  return XtTarget{a.text(NFTA_TARGET_NAME), a.number(NFTA_TARGET_REV), a.bytes(NFTA_TARGET_INFO)};
+}
+
 Expression decode(const Attributes& expression) {
   const std::string name = expression.text(NFTA_EXPR_NAME);
   struct Decoder {
@@ -276,7 +332,8 @@ Expression decode(const Attributes& expression) {
       {"immediate", decode_immediate}, {"payload", decode_payload}, {"ct", decode_ct},
       {"bitwise", decode_bitwise},     {"fib", decode_fib},         {"lookup", decode_lookup},
       {"byteorder", decode_byteorder}, {"redir", decode_redir},     {"reject", decode_reject},
-      {"tproxy", decode_tproxy},
+      {"tproxy", decode_tproxy},       {"range", decode_range},     {"match", decode_match},
+      {"target", decode_target},
   };
   for (const Decoder& decoder : decoders) {
     if (name != decoder.name) continue;
@@ -318,7 +375,9 @@ std::string expression_text(const Expression& expression) {
                         [](const Verdict& e) {
                           return e.code == NF_ACCEPT ? std::string("accept")
                                  : e.code == NF_DROP ? std::string("drop")
-                                                     : "verdict " + std::to_string(static_cast<std::int32_t>(e.code));
+                                 : static_cast<std::int32_t>(e.code) == NFT_RETURN
+                                     ? std::string("return")
+                                     : "verdict " + std::to_string(static_cast<std::int32_t>(e.code));
                         },
                         [](const LoadValue& e) { return "value " + hex(e.value); },
                         [](const RedirectToRegister&) { return std::string("redirect"); },
@@ -326,6 +385,10 @@ std::string expression_text(const Expression& expression) {
                         [](const RejectPacket& e) {
                           return "reject type " + std::to_string(e.type) + " code " + std::to_string(e.code);
                         },
+                        [](const Jump& e) { return (e.code == NFT_GOTO ? "goto " : "jump ") + e.chain; },
+                        [](const CompareRange& e) { return "in " + hex(e.first) + "-" + hex(e.last); },
+                        [](const XtMatch& e) { return "match " + e.name; },
+                        [](const XtTarget& e) { return "target " + e.name; },
                         [](const Foreign& e) { return e.name; },
                     },
                     expression);

@@ -57,7 +57,7 @@ struct Count {
   bool operator==(const Count&) const { return true; }  ///< two counters are the same expression whatever they counted
 };
 struct Verdict {
-  std::uint32_t code;  ///< NF_ACCEPT, NF_DROP
+  std::uint32_t code;  ///< NF_ACCEPT, NF_DROP, NFT_RETURN
   bool operator==(const Verdict&) const = default;
 };
 struct LoadValue {
@@ -84,15 +84,40 @@ struct RejectPacket {
   std::uint32_t code;  ///< of enum nft_reject_inet_code where the type is NFT_REJECT_ICMPX_UNREACH
   bool operator==(const RejectPacket&) const = default;
 };
+/// To or through another chain.
+struct Jump {
+  std::int32_t code;  ///< NFT_JUMP, NFT_GOTO
+  std::string chain;
+  bool operator==(const Jump&) const = default;
+};
+/// Both ends belong to it.
+struct CompareRange {
+  Bytes first;
+  Bytes last;
+  bool operator==(const CompareRange&) const = default;
+};
+/// A match or target of iptables (nft_compat.c); `info` is the extension's own struct, padded as iptables pads it.
+struct XtMatch {
+  std::string name;
+  std::uint32_t revision;
+  Bytes info;
+  bool operator==(const XtMatch&) const = default;
+};
+struct XtTarget {
+  std::string name;
+  std::uint32_t revision;
+  Bytes info;
+  bool operator==(const XtTarget&) const = default;
+};
 /// Anything that sluice never writes.
 struct Foreign {
   std::string name;
   bool operator==(const Foreign&) const = default;
 };
 
-using Expression =
-    std::variant<MetaLoad, ConntrackLoad, PayloadLoad, FibLoad, ToNetworkOrder, And, Compare, Lookup, Count, Verdict,
-                 LoadValue, RedirectToRegister, TproxyToRegister, MetaStore, ConntrackStore, RejectPacket, Foreign>;
+using Expression = std::variant<MetaLoad, ConntrackLoad, PayloadLoad, FibLoad, ToNetworkOrder, And, Compare, Lookup,
+                                Count, Verdict, LoadValue, RedirectToRegister, TproxyToRegister, MetaStore,
+                                ConntrackStore, RejectPacket, Jump, CompareRange, XtMatch, XtTarget, Foreign>;
 using Expressions = std::vector<Expression>;
 
 /// A new libnftnl expression, which the caller owns until it gives it to a rule. Never for Foreign (std::logic_error).

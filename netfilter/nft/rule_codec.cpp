@@ -5,10 +5,10 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/rtnetlink.h>
 
-#include <array>
 #include <cstring>
 #include <stdexcept>
 
+#include "netfilter/nft/bytes.hpp"
 #include "rules/nft_text.hpp"
 
 namespace sluice::netfilter {
@@ -20,81 +20,9 @@ constexpr std::uint32_t state_invalid = 1;
 constexpr std::uint32_t state_new = 1U << (IP_CT_NEW + 1U);
 constexpr std::uint8_t direction_reply = 1;  // IP_CT_DIR_REPLY
 
-// RFC 9293, 3.1
-constexpr std::uint32_t tcp_flags_offset = 13;
-constexpr std::uint8_t tcp_fin = 0x01;
-constexpr std::uint8_t tcp_syn = 0x02;
-constexpr std::uint8_t tcp_rst = 0x04;
-constexpr std::uint8_t tcp_ack = 0x10;
 // Codes of "port unreachable": RFC 792 and RFC 4443, 3.1
 constexpr std::uint32_t icmp_port_unreachable = 3;
 constexpr std::uint32_t icmpv6_port_unreachable = 4;
-
-/// In host byte order, as the kernel keeps IDs, marks and states.
-Bytes host(std::uint32_t number) {
-  Bytes bytes(sizeof number);
-  std::memcpy(bytes.data(), &number, sizeof number);
-  return bytes;
-}
-
-Bytes network(std::uint32_t number) {
-  return {static_cast<std::uint8_t>(number >> 24), static_cast<std::uint8_t>(number >> 16),
-          static_cast<std::uint8_t>(number >> 8), static_cast<std::uint8_t>(number)};
-}
-
-Bytes network(Port port) {
-  return {static_cast<std::uint8_t>(port.number() >> 8), static_cast<std::uint8_t>(port.number())};
-}
-
-template <typename Address>
-Bytes network(Address address) requires requires {
-  Address::bits;
-}
-{
-  const auto bytes = to_bytes(address);
-  return {bytes.begin(), bytes.end()};
-}
-
-std::optional<std::uint32_t> host_number(const Bytes& bytes) {
-  if (bytes.size() != sizeof(std::uint32_t)) return std::nullopt;
-  std::uint32_t number = 0;
-  std::memcpy(&number, bytes.data(), sizeof number);
-  return number;
-}
-
-std::optional<std::uint32_t> network_number(const Bytes& bytes) {
-  if (bytes.size() != sizeof(std::uint32_t)) return std::nullopt;
-  return from_bytes(Ipv4::Bytes{bytes[0], bytes[1], bytes[2], bytes[3]}).value;
-}
-
-template <typename Address>
-Bytes prefix_mask(unsigned prefix) {
-  Bytes mask(Address::bits / 8, 0);
-  for (unsigned bit = 0; bit < prefix; ++bit) mask[bit / 8] |= static_cast<std::uint8_t>(0x80U >> bit % 8);
-  return mask;
-}
-
-template <typename Address>
-struct Layout;
-template <>
-struct Layout<Ipv4> {
-  static constexpr std::uint8_t protocol = NFPROTO_IPV4;
-  static constexpr std::uint32_t source = 12;  // RFC 791, 3.1
-  static constexpr std::uint32_t destination = 16;
-};
-template <>
-struct Layout<Ipv6> {
-  static constexpr std::uint8_t protocol = NFPROTO_IPV6;
-  static constexpr std::uint32_t source = 8;  // RFC 8200, 3
-  static constexpr std::uint32_t destination = 24;
-};
-
-template <typename Address>
-constexpr std::uint32_t offset_of(Side side) {
-  return side == Side::source ? Layout<Address>::source : Layout<Address>::destination;
-}
-
-constexpr std::uint32_t port_offset(Side side) { return side == Side::source ? 0 : 2; }  // RFC 9293 and RFC 768
 
 // --- Encoding -----------------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,3 @@
-#include "netfilter/nftables_backend.hpp"
-
 #include <arpa/inet.h>
 #include <libnftnl/udata.h>
 #include <linux/netfilter.h>
@@ -7,17 +5,13 @@
 #include <linux/netfilter/nfnetlink.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
-#include <map>
-#include <thread>
 
-#include "netfilter/errors.hpp"
-#include "netfilter/netlink.hpp"
-#include "netfilter/nft/batch.hpp"
+#include "netfilter/nft/bytes.hpp"
 #include "netfilter/nft/handles.hpp"
 #include "netfilter/nft/rule_codec.hpp"
 #include "netfilter/nft/set_codec.hpp"
+#include "netfilter/nft/store.hpp"
 #include "rules/nft_text.hpp"
 
 namespace sluice::netfilter {
@@ -25,7 +19,6 @@ namespace {
 
 const std::string table_name = "sluice";
 constexpr std::size_t comment_limit = 127;  // NFTNL_UDATA_COMMENT_MAXLEN without its NUL
-constexpr int read_limit = 100;             // of reading again because something changed meanwhile
 
 std::uint32_t hook_number(Hook hook) {
   switch (hook) {
@@ -51,15 +44,6 @@ std::optional<ChainType> type_from(const std::string& name) {
     if (name == to_text(type)) return type;
   }
   return std::nullopt;
-}
-
-/// User data of one attribute: type, length, value, as libnftnl's udata.c lays them out.
-Bytes user_data(std::uint8_t type, const void* value, std::size_t length) {
-  Bytes data(2 + length);
-  data[0] = type;
-  data[1] = static_cast<std::uint8_t>(length);
-  std::memcpy(data.data() + 2, value, length);
-  return data;
 }
 
 /// A comment is type 0 in rules, chains and tables alike, and ends in NUL.
@@ -97,82 +81,49 @@ std::string missing_for(const Rule& rule) {
   return action.empty() ? "an nf_tables expression of this rule" : action;
 }
 
-}  // namespace
-
-class NftablesBackend::Impl {
+/// `table inet sluice`.
+class NativeStore : public NftStore {
  public:
-  explicit Impl(std::chrono::milliseconds patience) : socket_(NETLINK_NETFILTER), patience_(patience) {}
+  NativeStore(const Ruleset* wanted, std::string comment) : wanted_(wanted), comment_(std::move(comment)) {}
 
-  std::uint32_t generation() {
-    std::optional<std::uint32_t> found;
-    ask(
-        NFT_MSG_GETGEN, AF_UNSPEC, NetlinkSocket::Answer::one, "read the ruleset generation", [](nlmsghdr*) {},
-        [&](const nlmsghdr& reply) {
-          for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
-            if (mnl_attr_get_type(&attribute) == NFTA_GEN_ID) found = ntohl(mnl_attr_get_u32(&attribute));
-          });
-        });
-    if (!found) throw KernelError(EPROTO, "read the ruleset generation");
-    return *found;
+  void read(NftSession& session) override {
+    session_ = &session;
+    Observed observed;
+    found_.reset();
+    if (!read_table(observed)) return;
+    read_chains(observed);
+    // The count is not to be relied on while somebody prepares a transaction.
+    const bool has_sets = observed.other_objects > 0 || (wanted_ != nullptr && !wanted_->sets.empty());
+    const Ruleset readable = has_sets ? read_sets(observed) : Ruleset{};
+    read_rules(observed, readable);
+    found_ = std::move(observed);
   }
 
-  std::optional<Observed> observe() {
-    std::uint32_t at = 0;
-    return observe(at);
-  }
+  [[nodiscard]] bool present() const override { return found_.has_value(); }
+  [[nodiscard]] std::optional<Observed> observed() const override { return found_; }
+  [[nodiscard]] std::vector<Difference> differences() const override { return diff(*wanted_, found_); }
+  [[nodiscard]] std::vector<std::string> removals() const override { return {"table inet " + table_name}; }
 
-  Outcome apply(const Ruleset& ruleset, const std::string& comment) {
-    const auto deadline = std::chrono::steady_clock::now() + patience_;
-    std::optional<Outcome> sent;
-    for (unsigned attempt = 0;; ++attempt) {
-      std::uint32_t at = 0;
-      const auto found = observe(at);
-      if (found && diff(ruleset, found).empty()) return sent.value_or(Outcome::unchanged);
-      const Outcome outcome = found ? Outcome::replaced : Outcome::created;
-      const SealedBatch batch = make_batch(ruleset, comment, found.has_value(), at);
-      const SealedBatch::Result result = batch.send(socket_);
-      if (result != SealedBatch::Result::outdated) sent = outcome;
-      if (result == SealedBatch::Result::committed && seen(ruleset, at + 1)) return outcome;
-      wait_or_give_up(attempt, deadline, "apply the rules");
-    }
-  }
+  void add_removal(OpenBatch& batch) const override { add_table_removal(batch); }
 
-  bool remove() {
-    const auto deadline = std::chrono::steady_clock::now() + patience_;
-    bool sent = false;
-    for (unsigned attempt = 0;; ++attempt) {
-      const std::uint32_t at = generation();
-      Observed table;
-      if (!read_table(table)) return sent;
-      OpenBatch batch(socket_, at);
-      add_table_removal(batch);
-      const auto result = std::move(batch).seal().send(socket_);
-      if (result == SealedBatch::Result::committed) return true;
-      if (result == SealedBatch::Result::unknown) sent = true;
-      wait_or_give_up(attempt, deadline, "remove the table");
+  void add_rules(OpenBatch& batch) const override {
+    // Only where there is something to delete: the kernel waits for RCU before it forgets a table.
+    if (found_) add_table_removal(batch);
+    add_table(batch, comment_);
+    std::uint32_t id = 0;
+    for (const Set& set : wanted_->sets) add_set(batch, set, ++id);
+    for (const Chain& chain : wanted_->chains) {
+      add_chain(batch, chain);
+      for (const Rule& rule : chain.rules) add_rule(batch, chain, rule, *wanted_);
     }
   }
 
  private:
   // --- Writing ---------------------------------------------------------------------------------------------------------
 
-  SealedBatch make_batch(const Ruleset& ruleset, const std::string& comment, bool replaces, std::uint32_t generation) {
-    OpenBatch batch(socket_, generation);
-    // Only where there is something to delete: the kernel waits for RCU before it forgets a table.
-    if (replaces) add_table_removal(batch);
-    add_table(batch, comment);
-    std::uint32_t id = 0;
-    for (const Set& set : ruleset.sets) add_set(batch, set, ++id);
-    for (const Chain& chain : ruleset.chains) {
-      add_chain(batch, chain);
-      for (const Rule& rule : chain.rules) add_rule(batch, chain, rule, ruleset);
-    }
-    return std::move(batch).seal();
-  }
-
   static void add_table_removal(OpenBatch& batch) {
     batch.add(
-        NFT_MSG_DELTABLE, 0,
+        NFPROTO_INET, NFT_MSG_DELTABLE, 0,
         [] {
           return Label{"delete table inet sluice", {}};
         },
@@ -187,7 +138,7 @@ class NftablesBackend::Impl {
       nftnl_table_set_data(table.get(), NFTNL_TABLE_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
     }
     batch.add(
-        NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL,
+        NFPROTO_INET, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL,
         [] {
           return Label{"add table inet sluice", "nf_tables for family inet (Linux 3.14)"};
         },
@@ -214,7 +165,7 @@ class NftablesBackend::Impl {
       nftnl_set_set_u32(handle.get(), NFTNL_SET_DESC_SIZE, static_cast<std::uint32_t>(elements.size()));
     }
     batch.add(
-        NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL,
+        NFPROTO_INET, NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL,
         [&set] {
           return Label{"add set " + set.name, "sets in nf_tables (CONFIG_NF_TABLES)"};
         },
@@ -223,7 +174,7 @@ class NftablesBackend::Impl {
     constexpr std::size_t elements_room = 60UL * 1024;
     for (std::size_t next = 0; next < elements.size();) {
       batch.add(
-          NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL,
+          NFPROTO_INET, NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL,
           [&set, first = next] {
             return Label{"add elements from #" + std::to_string(first) + " on to set " + set.name, {}};
           },
@@ -242,7 +193,7 @@ class NftablesBackend::Impl {
     nftnl_chain_set_s32(handle.get(), NFTNL_CHAIN_PRIO, chain.priority);
     nftnl_chain_set_u32(handle.get(), NFTNL_CHAIN_POLICY, NF_ACCEPT);
     batch.add(
-        NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL,
+        NFPROTO_INET, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL,
         [&chain] {
           return Label{"add chain " + chain.name, missing_for(chain)};
         },
@@ -259,126 +210,17 @@ class NftablesBackend::Impl {
       nftnl_rule_add_expr(handle.get(), to_nftnl(expression));
     }
     batch.add(
-        NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND,
+        NFPROTO_INET, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND,
         [&chain, &rule] {
           return Label{"add rule [" + rule.name + "] to chain " + chain.name + ": " + to_nft(rule), missing_for(rule)};
         },
         [&](nlmsghdr* message) { nftnl_rule_nlmsg_build_payload(message, handle.get()); });
   }
 
-  /// Seen, not assumed. A mismatch in a later generation is the work of somebody who came right after; the next attempt
-  /// looks again. One in our own generation means that the kernel did something else than it was told.
-  bool seen(const Ruleset& ruleset, std::uint32_t committed) {
-    const Reading reading = read_in(committed);
-    if (!reading.consistent) return false;
-    const auto differences = diff(ruleset, reading.found);
-    if (differences.empty()) return true;
-    const Difference& first = differences.front();
-    throw KernelError(EPROTO,
-                      "read back the rules: " + first.kind + " in " + first.chain + " [" + first.rule + "]: expected " +
-                          first.expected + ", found " + first.found,
-                      {}, "the new rules are in place, but not as they should be; please report this");
-  }
-
-  static void wait_or_give_up(unsigned attempt, std::chrono::steady_clock::time_point deadline,
-                              const std::string& step) {
-    if (attempt > 0 && std::chrono::steady_clock::now() >= deadline) {
-      throw KernelError(EAGAIN, step, "the ruleset of this namespace keeps changing",
-                        "another program writes nftables rules here all the time; stop it, or raise --lock-timeout");
-    }
-    // Whoever is in the way needs a moment; a little more each time, so that many do not stay in step.
-    std::this_thread::sleep_for(std::chrono::microseconds(200) * std::min(attempt, 100U));
-  }
-
   // --- Reading ---------------------------------------------------------------------------------------------------------
 
-  /// Asks nf_tables; false where the object is not there. Everything is read again where it changed meanwhile.
-  bool ask(std::uint16_t type, std::uint8_t family, NetlinkSocket::Answer answer, const std::string& step,
-           const std::function<void(nlmsghdr*)>& fill, const std::function<void(const nlmsghdr&)>& on_message) {
-    Message message;
-    message.header()->nlmsg_type = static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8U | type);
-    auto* generic = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(message.header(), sizeof(nfgenmsg)));
-    generic->nfgen_family = family;
-    generic->version = NFNETLINK_V0;
-    generic->res_id = 0;
-    fill(message.header());
-    NetlinkSocket::Status status{};
-    const auto ask_once = [&] {
-      return socket_.request(
-          message, answer,
-          [&](const nlmsghdr& reply) {
-            note_generation(reply);
-            on_message(reply);
-          },
-          status);
-    };
-    auto refusal = ask_once();
-    // A lost single answer is asked for again; a dump that is not whole makes the whole reading start anew.
-    for (int again = 0; again < read_limit && answer == NetlinkSocket::Answer::one && !refusal &&
-                        status == NetlinkSocket::Status::inconsistent;
-         ++again) {
-      refusal = ask_once();
-    }
-    if (status == NetlinkSocket::Status::inconsistent) consistent_ = false;
-    if (!refusal) return true;
-    if (refusal->error == ENOENT) return false;
-    if (refusal->error == EINTR || refusal->error == EAGAIN) {
-      consistent_ = false;
-      return true;
-    }
-    throw_refusal(*refusal, step);
-  }
-
-  /// Every answer carries the low 16 bits of the generation it was read in (nf_tables_api.c: nft_base_seq).
-  void note_generation(const nlmsghdr& reply) {
-    if (mnl_nlmsg_get_payload_len(&reply) < sizeof(nfgenmsg)) return;
-    const std::uint16_t now = ntohs(static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(&reply))->res_id);
-    if (now != answered_at_) consistent_ = false;
-  }
-
-  [[noreturn]] static void throw_refusal(const Refusal& refusal, const std::string& step) {
-    std::string remedy;
-    if (refusal.error == EPERM) remedy = "CAP_NET_ADMIN is needed over this network namespace";
-    if (refusal.error == EINVAL || refusal.error == EOPNOTSUPP) {
-      // nfnetlink.c:nfnetlink_rcv_msg answers EINVAL for a subsystem that is not there.
-      throw KernelError(KernelError::Kind::missing_feature, refusal.error, step, refusal.text,
-                        "this kernel lacks nf_tables: load the module on the node, or use --backend iptables");
-    }
-    throw KernelError(refusal.error, step, refusal.text, remedy);
-  }
-
-  /// The state in one generation, which `at` receives, so that a transaction can insist on it.
-  std::optional<Observed> observe(std::uint32_t& at) {
-    for (int attempt = 0; attempt < read_limit; ++attempt) {
-      at = generation();
-      Reading reading = read_in(at);
-      if (reading.consistent) return std::move(reading.found);
-    }
-    throw KernelError(EAGAIN, "read table inet sluice", "the ruleset of this namespace keeps changing");
-  }
-
-  struct Reading {
-    bool consistent = false;
-    std::optional<Observed> found;
-  };
-
-  /// One reading; consistent where nothing changed meanwhile and the kernel was in generation `at` all along.
-  Reading read_in(std::uint32_t at) {
-    consistent_ = true;
-    answered_at_ = static_cast<std::uint16_t>(at);
-    Observed observed;
-    const bool there = read_table(observed);
-    if (there) {
-      read_chains(observed);
-      const Ruleset readable = observed.other_objects > 0 ? read_sets(observed) : Ruleset{};
-      read_rules(observed, readable);
-    }
-    if (!there) return {consistent_, std::nullopt};
-    return {consistent_, std::move(observed)};
-  }
-
   bool read_table(Observed& observed) {
-    return ask(
+    return session_->ask(
         NFT_MSG_GETTABLE, NFPROTO_INET, NetlinkSocket::Answer::one, "read table inet sluice",
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_TABLE_NAME, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
@@ -395,7 +237,7 @@ class NftablesBackend::Impl {
   /// Fills in the sets and returns those that could be read, for decoding the rules that refer to them.
   Ruleset read_sets(Observed& observed) {
     std::vector<std::pair<std::string, std::optional<SetShape>>> found;
-    ask(
+    session_->ask(
         NFT_MSG_GETSET, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the sets",
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_SET_TABLE, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
@@ -427,7 +269,7 @@ class NftablesBackend::Impl {
   std::optional<SetElements> read_elements(const std::string& name, const SetShape& shape) {
     std::vector<WireElement> elements;
     bool ours = true;
-    ask(
+    session_->ask(
         NFT_MSG_GETSETELEM, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the elements of set " + name,
         [&](nlmsghdr* message) {
           mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, table_name.c_str());
@@ -442,7 +284,7 @@ class NftablesBackend::Impl {
   }
 
   void read_chains(Observed& observed) {
-    ask(
+    session_->ask(
         NFT_MSG_GETCHAIN, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the chains",
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_CHAIN_TABLE, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
@@ -472,7 +314,7 @@ class NftablesBackend::Impl {
   }
 
   void read_rules(Observed& observed, const Ruleset& sets) {
-    ask(
+    session_->ask(
         NFT_MSG_GETRULE, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the rules",
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_RULE_TABLE, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
@@ -509,20 +351,16 @@ class NftablesBackend::Impl {
     return observed;
   }
 
-  NetlinkSocket socket_;
-  std::chrono::milliseconds patience_;
-  // Of the reading under way:
-  bool consistent_ = true;
-  std::uint16_t answered_at_ = 0;
+  const Ruleset* wanted_;
+  std::string comment_;
+  NftSession* session_ = nullptr;  ///< of the reading under way
+  std::optional<Observed> found_;
 };
 
-NftablesBackend::NftablesBackend(std::chrono::milliseconds patience) : impl_(std::make_unique<Impl>(patience)) {}
-NftablesBackend::~NftablesBackend() = default;
-std::optional<Observed> NftablesBackend::observe() { return impl_->observe(); }
-Outcome NftablesBackend::apply(const Ruleset& ruleset, const std::string& comment) {
-  return impl_->apply(ruleset, comment);
+}  // namespace
+
+std::unique_ptr<NftStore> native_store(const Ruleset* wanted, std::string comment) {
+  return std::make_unique<NativeStore>(wanted, std::move(comment));
 }
-bool NftablesBackend::remove() { return impl_->remove(); }
-std::uint32_t NftablesBackend::generation() { return impl_->generation(); }
 
 }  // namespace sluice::netfilter

@@ -1,0 +1,191 @@
+#include "netfilter/backend.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <stdexcept>
+
+#include "netfilter/errors.hpp"
+#include "netfilter/iptables_legacy.hpp"
+#include "netfilter/nft/store.hpp"
+#include "rules/iptables.hpp"
+#include "rules/iptables_drift.hpp"
+
+namespace sluice::netfilter {
+namespace {
+
+IptablesRuleset translated(const Ruleset& ruleset) {
+  auto translation = to_iptables(ruleset);
+  if (auto* rules = std::get_if<IptablesRuleset>(&translation)) return std::move(*rules);
+  const auto& refused = std::get<TooManyRules>(translation);
+  throw KernelError(KernelError::Kind::missing_feature, E2BIG,
+                    "say these lists with iptables, which would take " + std::to_string(refused.count) +
+                        " rules, most of them for [" + refused.rule + "]; " + std::to_string(iptables_rule_limit) +
+                        " are allowed",
+                    {}, "use --backend nftables, which keeps lists of any length in sets, or shorten the lists");
+}
+
+}  // namespace
+
+std::string_view to_text(BackendKind kind) {
+  switch (kind) {
+    case BackendKind::nftables:
+      return "nftables";
+    case BackendKind::iptables_nft:
+      return "iptables (nft)";
+    case BackendKind::iptables_legacy:
+      return "iptables (legacy)";
+  }
+  return "";
+}
+
+std::vector<BackendKind> candidates(const BackendWish& wish) {
+  std::vector<BackendKind> kinds;
+  if (wish.backend != BackendChoice::iptables) kinds.push_back(BackendKind::nftables);
+  if (wish.backend == BackendChoice::nftables) return kinds;
+  if (wish.variant != IptablesVariant::legacy) kinds.push_back(BackendKind::iptables_nft);
+  if (wish.variant != IptablesVariant::nft) kinds.push_back(BackendKind::iptables_legacy);
+  return kinds;
+}
+
+class Backends::Impl {
+ public:
+  explicit Impl(std::chrono::milliseconds patience) : patience_(patience), legacy_(patience) {}
+
+  Applied apply(const BackendWish& wish, const Ruleset& ruleset, const std::string& comment) {
+    const auto kinds = candidates(wish);
+    std::string reason = kinds.size() == 1 ? "it was asked for" : "the kernel has what the rules need";
+    for (const BackendKind kind : kinds) {
+      try {
+        return {kind, apply_with(kind, ruleset, comment), reason};
+      } catch (const KernelError& error) {
+        if (error.kind() != KernelError::Kind::missing_feature || kind == kinds.back()) throw;
+        reason = std::string(to_text(kind)) + " is not possible here: " + error.what();
+      }
+    }
+    throw std::logic_error("no backend to try");
+  }
+
+  std::vector<Found> observe() {
+    const auto native = native_store();
+    const auto xt = xt_store();
+    read({native.get(), xt.get()});
+    std::vector<Found> found;
+    if (auto rules = native->observed()) found.push_back({BackendKind::nftables, *std::move(rules)});
+    if (auto rules = xt->observed()) found.push_back({BackendKind::iptables_nft, *std::move(rules)});
+    if (const auto old = legacy_.observe(); !old.tables.empty()) {
+      found.push_back({BackendKind::iptables_legacy, to_observed(old)});
+    }
+    return found;
+  }
+
+  std::vector<Difference> differences(const BackendWish& wish, const Ruleset& ruleset) {
+    const auto kinds = candidates(wish);
+    IptablesRuleset iptables;
+    if (kinds.back() != BackendKind::nftables) iptables = translated_or_nothing(ruleset);
+    const auto native = native_store(&ruleset);
+    const auto xt = xt_store(&iptables);
+    read({native.get(), xt.get()});
+    const ObservedIptables old = legacy_.observe();
+
+    std::vector<BackendKind> present;
+    if (native->present()) present.push_back(BackendKind::nftables);
+    if (xt->present()) present.push_back(BackendKind::iptables_nft);
+    if (!old.tables.empty()) present.push_back(BackendKind::iptables_legacy);
+    const auto both = std::find_first_of(kinds.begin(), kinds.end(), present.begin(), present.end());
+    const BackendKind meant = both == kinds.end() ? kinds.front() : *both;
+    auto differences = meant == BackendKind::nftables       ? native->differences()
+                       : meant == BackendKind::iptables_nft ? xt->differences()
+                                                            : diff(iptables, old);
+    for (const BackendKind kind : present) {
+      if (kind != meant)
+        differences.push_back({"", "", "unexpected", "", "the rules in " + std::string(to_text(kind))});
+    }
+    return differences;
+  }
+
+  std::vector<std::string> remove(bool pretend) {
+    const auto native = native_store();
+    const auto xt = xt_store();
+    std::vector<std::string> words;
+    if (pretend) {
+      read({native.get(), xt.get()});
+      for (const NftStore* store : {native.get(), xt.get()}) {
+        if (store->present()) std::ranges::move(store->removals(), std::back_inserter(words));
+      }
+    } else {
+      words = remove_from_nf_tables();
+    }
+    std::ranges::move(legacy_.remove(pretend), std::back_inserter(words));
+    return words;
+  }
+
+ private:
+  /// New rules first, then away with the old; over netlink both at once.
+  Outcome apply_with(BackendKind kind, const Ruleset& ruleset, const std::string& comment) {
+    Outcome outcome{};
+    bool moved = false;
+    if (kind == BackendKind::nftables) {
+      outcome = install(session(), *native_store(&ruleset, comment), *xt_store());
+      moved = !legacy_.remove(false).empty();
+    } else if (kind == BackendKind::iptables_nft) {
+      const IptablesRuleset iptables = translated(ruleset);
+      outcome = install(session(), *xt_store(&iptables), *native_store());
+      moved = !legacy_.remove(false).empty();
+    } else {
+      outcome = legacy_.apply(translated(ruleset));
+      moved = !remove_from_nf_tables().empty();
+    }
+    return moved ? Outcome::replaced : outcome;
+  }
+
+  static IptablesRuleset translated_or_nothing(const Ruleset& ruleset) {
+    auto translation = to_iptables(ruleset);
+    auto* rules = std::get_if<IptablesRuleset>(&translation);
+    return rules == nullptr ? IptablesRuleset{} : std::move(*rules);
+  }
+
+  /// A kernel without nf_tables holds no rules there.
+  void read(std::array<NftStore*, 2> stores) {
+    try {
+      read_stores(session(), stores);
+    } catch (const KernelError& error) {
+      if (error.kind() != KernelError::Kind::missing_feature) throw;
+    }
+  }
+
+  std::vector<std::string> remove_from_nf_tables() {
+    const auto native = native_store();
+    const auto xt = xt_store();
+    const std::array<NftStore*, 2> stores = {native.get(), xt.get()};
+    try {
+      return netfilter::remove(session(), stores);
+    } catch (const KernelError& error) {
+      if (error.kind() != KernelError::Kind::missing_feature) throw;
+      return {};
+    }
+  }
+
+  /// Opened when first needed, because a kernel without nf_tables may have no such socket.
+  NftSession& session() {
+    if (!session_) session_.emplace(patience_);
+    return *session_;
+  }
+
+  std::chrono::milliseconds patience_;
+  std::optional<NftSession> session_;
+  LegacyTables legacy_;
+};
+
+Backends::Backends(std::chrono::milliseconds patience) : impl_(std::make_unique<Impl>(patience)) {}
+Backends::~Backends() = default;
+Applied Backends::apply(const BackendWish& wish, const Ruleset& ruleset, const std::string& comment) {
+  return impl_->apply(wish, ruleset, comment);
+}
+std::vector<Found> Backends::observe() { return impl_->observe(); }
+std::vector<Difference> Backends::differences(const BackendWish& wish, const Ruleset& ruleset) {
+  return impl_->differences(wish, ruleset);
+}
+std::vector<std::string> Backends::remove(bool pretend) { return impl_->remove(pretend); }
+
+}  // namespace sluice::netfilter

@@ -1,0 +1,122 @@
+#include "netfilter/helper_program.hpp"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <string_view>
+
+#include "netfilter/descriptor.hpp"
+#include "netfilter/errors.hpp"
+#include "netfilter/namespaces.hpp"
+#include "rules/text.hpp"
+
+namespace sluice::netfilter {
+namespace {
+
+constexpr const char usual_path[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+std::string find_program(const std::string& name) {
+  const char* path = std::getenv("PATH");
+  for (const std::string_view folder : split(path != nullptr ? path : usual_path, ':')) {
+    std::string file = std::string(folder) + "/" + name;
+    if (access(file.c_str(), X_OK) == 0) return file;
+  }
+  throw KernelError(KernelError::Kind::missing_feature, ENOENT, "find the program " + name + " in PATH", {},
+                    "install iptables in this image, or use --backend nftables or --iptables-variant nft, which need "
+                    "no program");
+}
+
+/// A file without a name, so that neither side can block the other as it could with pipes.
+int memory_file(const char* name) {
+  const int descriptor = memfd_create(name, MFD_CLOEXEC);
+  if (descriptor < 0) throw KernelError(errno, "make a file in memory");
+  return descriptor;
+}
+
+void write_all(int descriptor, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = write(descriptor, text.data(), text.size());
+    if (written < 0 && errno != EINTR) throw KernelError(errno, "write to a file in memory");
+    if (written > 0) text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  lseek(descriptor, 0, SEEK_SET);
+}
+
+std::string read_all(int descriptor) {
+  lseek(descriptor, 0, SEEK_SET);
+  std::string text;
+  std::array<char, 16384> buffer{};
+  for (;;) {
+    const ssize_t length = read(descriptor, buffer.data(), buffer.size());
+    if (length < 0 && errno == EINTR) continue;
+    if (length <= 0) return text;
+    text.append(buffer.data(), static_cast<std::size_t>(length));
+  }
+}
+
+class FileActions {
+ public:
+  FileActions() { posix_spawn_file_actions_init(&actions_); }
+  FileActions(const FileActions&) = delete;
+  FileActions& operator=(const FileActions&) = delete;
+  ~FileActions() { posix_spawn_file_actions_destroy(&actions_); }
+  void place(const Descriptor& descriptor, int as) {
+    posix_spawn_file_actions_adddup2(&actions_, descriptor.number(), as);
+  }
+  [[nodiscard]] const posix_spawn_file_actions_t* get() const { return &actions_; }
+
+ private:
+  posix_spawn_file_actions_t actions_{};
+};
+
+int wait_for(pid_t process) {
+  int status = 0;
+  while (waitpid(process, &status, 0) < 0) {
+    if (errno != EINTR) throw KernelError(errno, "wait for a helper program");
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+}  // namespace
+
+HelperResult run_helper(const std::string& name, const std::vector<std::string>& arguments, const std::string& input) {
+  const std::string file = find_program(name);
+  if (!share_privileges_with_helpers()) {
+    throw KernelError(KernelError::Kind::missing_privilege, EPERM, "run " + name, {},
+                      "it opens a raw socket: add NET_RAW beside NET_ADMIN to securityContext.capabilities.add");
+  }
+  const Descriptor in(memory_file("input"));
+  const Descriptor out(memory_file("output"));
+  const Descriptor err(memory_file("errors"));
+  write_all(in.number(), input);
+  FileActions actions;
+  actions.place(in, STDIN_FILENO);
+  actions.place(out, STDOUT_FILENO);
+  actions.place(err, STDERR_FILENO);
+
+  std::vector<std::string> words = {name};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  std::string path = std::string("PATH=") + usual_path;
+  std::string language = "LC_ALL=C";
+  std::array<char*, 3> environment = {path.data(), language.data(), nullptr};
+
+  pid_t process = 0;
+  const int error = posix_spawn(&process, file.c_str(), actions.get(), nullptr, argv.data(), environment.data());
+  if (error != 0) throw KernelError(error, "start " + file);
+  HelperResult result;
+  result.status = wait_for(process);
+  result.output = read_all(out.number());
+  result.errors = read_all(err.number());
+  return result;
+}
+
+}  // namespace sluice::netfilter

@@ -1,0 +1,90 @@
+#include "netfilter/nft/store.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <thread>
+
+#include "netfilter/errors.hpp"
+
+namespace sluice::netfilter {
+namespace {
+
+// How often a mismatch is looked at again, and how long apart.
+constexpr int second_looks = 20;
+constexpr std::chrono::milliseconds between_looks{1};
+
+/// Seen, not assumed. A mismatch in a later generation is the work of somebody who came right after; the next attempt
+/// looks again. One in our own generation means that the kernel did something else than it was told, or that a
+/// transaction of somebody else is being prepared, which shows in the kernel's use counts before it is committed.
+bool seen(NftSession& session, NftStore& wanted, NftStore& other, std::uint32_t committed) {
+  std::vector<Difference> differences;
+  for (int look = 0; look < second_looks; ++look) {
+    if (look > 0) std::this_thread::sleep_for(between_looks);
+    session.begin_reading(committed);
+    wanted.read(session);
+    other.read(session);
+    if (!session.consistent()) return false;
+    differences = wanted.differences();
+    if (differences.empty() && !other.present()) return true;
+  }
+  if (differences.empty()) return false;
+  const Difference& first = differences.front();
+  throw KernelError(EPROTO,
+                    "read back the rules: " + first.kind + " in " + first.chain + " [" + first.rule + "]: expected " +
+                        first.expected + ", found " + first.found,
+                    {}, "the new rules are in place, but not as they should be; please report this");
+}
+
+}  // namespace
+
+std::uint32_t read_stores(NftSession& session, std::span<NftStore* const> stores) {
+  for (int attempt = 0; attempt < read_limit; ++attempt) {
+    const std::uint32_t at = session.generation();
+    session.begin_reading(at);
+    for (NftStore* store : stores) store->read(session);
+    if (session.consistent()) return at;
+  }
+  throw KernelError(EAGAIN, "read the rules", "the ruleset of this namespace keeps changing");
+}
+
+Outcome install(NftSession& session, NftStore& wanted, NftStore& other) {
+  NftSession::Attempts attempts(session, "apply the rules");
+  std::optional<Outcome> sent;
+  for (;;) {
+    const std::array<NftStore*, 2> both = {&wanted, &other};
+    const std::uint32_t at = read_stores(session, both);
+    if (!other.present() && wanted.differences().empty()) return sent.value_or(Outcome::unchanged);
+    const Outcome outcome = wanted.present() || other.present() ? Outcome::replaced : Outcome::created;
+    OpenBatch batch(session.socket(), at);
+    if (other.present()) other.add_removal(batch);
+    wanted.add_rules(batch);
+    const SealedBatch::Result result = std::move(batch).seal().send(session.socket());
+    if (result != SealedBatch::Result::outdated) sent = outcome;
+    if (result == SealedBatch::Result::committed && seen(session, wanted, other, at + 1)) return outcome;
+    attempts.wait_or_give_up();
+  }
+}
+
+std::vector<std::string> remove(NftSession& session, std::span<NftStore* const> stores) {
+  NftSession::Attempts attempts(session, "remove the rules");
+  std::vector<std::string> removed;
+  for (;;) {
+    const std::uint32_t at = read_stores(session, stores);
+    std::vector<std::string> present;
+    OpenBatch batch(session.socket(), at);
+    for (NftStore* store : stores) {
+      if (!store->present()) continue;
+      std::ranges::move(store->removals(), std::back_inserter(present));
+      store->add_removal(batch);
+    }
+    if (present.empty()) return removed;
+    const auto result = std::move(batch).seal().send(session.socket());
+    if (result == SealedBatch::Result::committed) return present;
+    if (result == SealedBatch::Result::unknown) removed = std::move(present);
+    attempts.wait_or_give_up();
+  }
+}
+
+}  // namespace sluice::netfilter
