@@ -71,6 +71,16 @@ void report(const Settings& settings, const netfilter::Applied& applied, const L
                       log);
 }
 
+/// That the first choice was possible is no news.
+void log_choice(const netfilter::Applied& applied, const netfilter::BackendWish& wanted, const Log& log) {
+  const std::string text = "backend " + std::string(to_text(applied.backend)) + ": " + applied.reason;
+  if (applied.backend == candidates(wanted).front()) {
+    log.debug(text);
+  } else {
+    log.info(text);
+  }
+}
+
 ExitCode refuse_host_network(const Settings& settings, const Log& log) {
   std::string reason;
   if (settings.allow_host_network || !netfilter::in_host_network(reason)) return ExitCode::done;
@@ -117,7 +127,7 @@ ExitCode apply(const Config& config, const Log& log) {
   for (const std::string& line : added.done) log.debug("done: " + line);
   for (const std::string& line : added.warnings) log.warning(line);
   const netfilter::Applied applied = backends.apply(wish(*config), ruleset, stamp());
-  log.info("backend " + std::string(to_text(applied.backend)) + ": " + applied.reason);
+  log_choice(applied, wish(*config), log);
   // Even if nothing changed: the run that replaced the rules may have been killed before it got here.
   if (applied.outcome != netfilter::Outcome::created) {
     for (const std::string& line : netfilter::remove_unwanted(state).done) log.debug("done: " + line);

@@ -107,7 +107,11 @@ HelperResult run_helper(const std::string& name, const std::vector<std::string>&
   argv.push_back(nullptr);
   std::string path = std::string("PATH=") + usual_path;
   std::string language = "LC_ALL=C";
-  std::array<char*, 3> environment = {path.data(), language.data(), nullptr};
+  // Where / is read-only, iptables' lock has to be somewhere else.
+  const char* elsewhere = std::getenv("XTABLES_LOCKFILE");
+  std::string lock = std::string("XTABLES_LOCKFILE=") + (elsewhere == nullptr ? "" : elsewhere);
+  std::array<char*, 4> environment = {path.data(), language.data(), elsewhere == nullptr ? nullptr : lock.data(),
+                                      nullptr};
 
   pid_t process = 0;
   const int error = posix_spawn(&process, file.c_str(), actions.get(), nullptr, argv.data(), environment.data());

@@ -61,14 +61,14 @@ bool holds_ours(Family family, IptablesTableKind kind) {
   const std::string name(to_text(kind));
   std::memcpy(info.name, name.c_str(), name.size() + 1);
   socklen_t size = sizeof info;
-  if (getsockopt(socket_.number(), level, IPT_SO_GET_INFO, &info, &size) != 0) return false;
+  // Whatever goes wrong here, such as a change of the table in between, is worth a closer look.
+  if (getsockopt(socket_.number(), level, IPT_SO_GET_INFO, &info, &size) != 0) return true;
   ipt_get_entries header{};
   std::memcpy(header.name, name.c_str(), name.size() + 1);
   header.size = info.size;
   std::string entries(sizeof header + info.size, '\0');
   std::memcpy(entries.data(), &header, sizeof header);
   size = static_cast<socklen_t>(entries.size());
-  // EAGAIN: the table changed in between; then it is worth a closer look.
   if (getsockopt(socket_.number(), level, IPT_SO_GET_ENTRIES, entries.data(), &size) != 0) return true;
   return entries.find(iptables_chain_prefix) != std::string::npos;
 }
@@ -94,6 +94,13 @@ struct TableText {
   std::vector<Jump> jumps;
   std::vector<Counters> counters;  ///< of the rules of all chains, one after the other
 };
+
+std::optional<Hook> hook_named(std::string_view chain) {
+  for (const Hook hook : {Hook::prerouting, Hook::input, Hook::output}) {
+    if (chain == iptables_name(hook)) return hook;
+  }
+  return std::nullopt;
+}
 
 bool is_ours(std::string_view chain) { return chain.starts_with(iptables_chain_prefix); }
 
@@ -144,7 +151,7 @@ TableText read_table(Family family, IptablesTableKind kind) {
         if (lines.chain == chain) lines.rules.push_back(rule);
       }
       table.counters.push_back(counters);
-    } else if (is_ours(destination_of(rule))) {
+    } else if (hook_named(chain) && is_ours(destination_of(rule))) {
       table.jumps.push_back({chain, position, rule});
     }
   }
@@ -159,13 +166,6 @@ std::vector<TableText> read_tables() {
     }
   }
   return tables;
-}
-
-std::optional<Hook> hook_named(std::string_view chain) {
-  for (const Hook hook : {Hook::prerouting, Hook::input, Hook::output}) {
-    if (chain == iptables_name(hook)) return hook;
-  }
-  return std::nullopt;
 }
 
 std::string name_in(const std::string& rule) {
@@ -270,7 +270,7 @@ std::string remedy_for(const HelperResult& result) {
   constexpr int lock_is_held = 4;  // RESOURCE_PROBLEM, xtables.h
   if (result.status == lock_is_held) {
     return "another program holds the xtables lock; raise --lock-timeout, or see who has /run/xtables.lock open; where "
-           "the file cannot be made, mount something writable at /run";
+           "the file cannot be made, name another with XTABLES_LOCKFILE";
   }
   return "see what it complains of; kernels with nf_tables need no program: --iptables-variant nft";
 }

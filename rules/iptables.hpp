@@ -111,9 +111,9 @@ struct IptablesRuleset {
 /// Every chain of ours begins so, and none of others should.
 inline constexpr std::string_view iptables_chain_prefix = "SLUICE_";
 
-/// The rules of one family and chain are read one after the other for each new connection, and the kernel and
-/// iptables-save copy them all for each change of any. Measured on one core: 10,000 rules of CIDRs take 0.25 s to
-/// program with iptables-restore and cost a connection 0.1 ms; beyond that it grows faster than the list.
+/// The rules of a chain are tried one after the other for each new connection, and the kernel and iptables-save copy
+/// them all for each change of any. Measured on one core of a server: with 10,000 rules a connection takes 0.37 ms
+/// where it takes 0.05 ms with the same list in a set, and programming them takes 0.3 s; both grow with the number.
 inline constexpr std::size_t iptables_rule_limit = 10'000;
 
 /// More rules than iptables can bear.

@@ -1,13 +1,15 @@
 """The iptables backend: what it writes is what iptables writes, what it decides is what the nftables backend decides,
 and what is not ours stays as it is."""
 
+import fcntl
 import re
+import threading
 
 import pytest
 
 import pod as pods
 from pod import FAMILIES, INBOUND_PORT, IPV4, IPV6
-from test_lifecycle import APPLY, CONFIGURATIONS, configuration, kill_after, mesh, moments_of  # noqa: F401
+from test_lifecycle import APPLY, CONFIGURATIONS, configuration, kill_after, moments_of
 
 IPTABLES = ("--backend", "iptables", "--iptables-variant", "nft")
 LEGACY = ("--backend", "iptables", "--iptables-variant", "legacy")
@@ -351,6 +353,80 @@ def test_a_chain_of_another_kind_under_the_name_of_iptables_is_refused(pod):
     refused = pod.sluice(*APPLY, *IPTABLES, check=False)
     assert refused.returncode == 1 and "ip nat" in refused.stderr and "OUTPUT" in refused.stderr
     assert pod.ruleset() == before
+
+
+# ------------------------------------------------------------------------------------------------------ the old tables
+
+
+def test_a_missing_program_is_told_with_what_to_do(pod):
+    refused = pod.sluice(*APPLY, *LEGACY, check=False, env={"PATH": "/nonexistent"})
+    assert refused.returncode == 4
+    assert "iptables-legacy-restore" in refused.stderr and "--iptables-variant nft" in refused.stderr
+    assert captured_by(pod) == set()
+
+
+@pytest.fixture
+def lock(pod):
+    """The xtables lock of this pod alone, and how to name it."""
+    path = pod.scratch / "xtables.lock"
+    with open(path, "w") as file:
+        yield file, {"XTABLES_LOCKFILE": str(path)}
+
+
+def test_a_lock_held_elsewhere_is_waited_for(pod, lock):
+    file, environment = lock
+    fcntl.flock(file, fcntl.LOCK_EX)
+    timer = threading.Timer(1.5, fcntl.flock, [file, fcntl.LOCK_UN])
+    timer.start()
+    assert "created" in pod.sluice(*APPLY, *LEGACY, env=environment).stdout
+    timer.join()
+
+
+def test_a_lock_that_is_never_released_is_told_and_nothing_changes(pod, lock):
+    file, environment = lock
+    fcntl.flock(file, fcntl.LOCK_EX)
+    refused = pod.sluice(*APPLY, *LEGACY, "--lock-timeout", "1s", check=False, env=environment)
+    assert refused.returncode == 1 and "lock" in refused.stderr and "--lock-timeout" in refused.stderr
+    assert captured_by(pod) == set()
+
+
+def test_a_failure_in_the_second_family_rolls_the_first_back(pod):
+    pod.sluice(*APPLY, *LEGACY, "--dns", "all")
+    run(pod, "ip6tables-legacy", "-t", "nat", "-N", "mine")
+    run(pod, "ip6tables-legacy", "-t", "nat", "-A", "mine", "-j", "SLUICE_DNS")
+    before = saved(pod, "legacy")
+    # The chain SLUICE_DNS would have to go, and cannot.
+    refused = pod.sluice(*APPLY, *LEGACY, "--exclude-outbound-ports", "22", check=False)
+    assert refused.returncode == 1 and "nothing was changed" in refused.stderr
+    assert saved(pod, "legacy") == before
+
+
+def test_what_iptables_legacy_edits_is_seen_and_mended(pod):
+    pod.sluice(*APPLY, *LEGACY)
+    run(pod, "iptables-legacy", "-t", "nat", "-D", "SLUICE_OUTBOUND", "2")
+    run(pod, "ip6tables-legacy", "-t", "nat", "-I", "OUTPUT", "-p", "tcp", "-j", "ACCEPT")
+    found = pod.sluice("plan", "--diff", *APPLY[1:], *LEGACY, check=False)
+    assert found.returncode == 3 and "+ ip nat SLUICE_OUTBOUND [proxy]" in found.stdout
+    assert "replaced" in pod.sluice(*APPLY, *LEGACY).stdout
+    assert pod.sluice("plan", "--diff", *APPLY[1:], *LEGACY).stdout == "no difference\n"
+    assert "unchanged" in pod.sluice(*APPLY, *LEGACY).stdout
+
+
+def test_a_kernel_without_nf_tables_gets_the_old_tables(mesh, family):
+    """Every socket for nf_tables is refused, as a kernel without nfnetlink refuses it."""
+    strace = ["strace", "-qq", "-o", str(mesh.scratch / "trace"), "-e", "trace=socket"]
+    command = [pods.sluice_binary(), *APPLY]
+    run(mesh, *strace, *command)
+    calls = (mesh.scratch / "trace").read_text().splitlines()
+    first = next(number for number, call in enumerate(calls, 1) if "NETLINK_NETFILTER" in call)
+    mesh.sluice("cleanup")
+
+    refused = [*strace, "-e", f"inject=socket:error=EPROTONOSUPPORT:when={first}..{first + 1}"]
+    done = pods.succeeded(pods.run([*refused, *command], mesh.name))
+    assert done.stdout.startswith("iptables (legacy), rules created")
+    assert "nftables is not possible here" in done.stderr or "iptables (nft) is not possible here" in done.stderr
+    assert captured_by(mesh) == {"iptables-legacy"}
+    assert mesh.app.name_at(family.outside, 80) == "outbound"
 
 
 # ------------------------------------------------------------------------------------------------- from one to another
