@@ -43,8 +43,8 @@ def test_the_documents_quote_real_output(command, text):
     assert done.stdout + done.stderr == text
 
 
-def test_the_readme_quotes_a_plan_and_an_error():
-    assert [command.split()[1] for command, _ in WITH_COMMAND.findall(DOCUMENTS[0].read_text())] == ["plan", "--proxy-port"]
+def test_the_readme_quotes_a_plan_an_answer_and_an_error():
+    assert [command.split()[1] for command, _ in WITH_COMMAND.findall(DOCUMENTS[0].read_text())] == ["plan", "explain", "--proxy-port"]
 
 
 def test_the_table_of_exit_statuses_is_that_of_the_program():
