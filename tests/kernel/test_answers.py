@@ -109,6 +109,21 @@ def test_another_tools_redirect_in_front_is_the_one_that_decides(mesh):
     assert explained(mesh, "--live", "--dst", address(IPV4.outside, 80))[:2] == ("redirect", OUTBOUND_PORT)
 
 
+@pytest.mark.parametrize("priority, sees", [(-103, 80), (-103, OUTBOUND_PORT), (-99, 80), (-99, OUTBOUND_PORT)])
+def test_what_a_chain_near_ours_sees_is_what_explain_says(mesh, family, priority, sees):
+    """NAT chains run at -100 whatever their priority is, so a filter at -103 comes before ours at -105."""
+    mesh.sluice(*APPLY)
+    mesh.nft(
+        "-f", "-",
+        stdin="table inet other { chain out { type filter hook output priority %d; tcp dport %d reject with tcp reset; }; }"
+        % (priority, sees),
+    )  # fmt: skip
+    refused = (priority == -103) == (sees == 80)
+    assert explained(mesh, "--live", "--dst", address(family.outside, 80))[0] == ("reject" if refused else "redirect")
+    found = mesh.app.name_at(family.outside, 80)
+    assert ("refused" in found) if refused else (found == "outbound")
+
+
 def test_a_rule_that_cannot_be_read_is_told_and_not_guessed_at(mesh):
     mesh.sluice(*APPLY)
     mesh.nft("insert", "rule", "inet", "sluice", "outbound", "tcp", "dport", "443", "quota", "10", "mbytes", "drop")

@@ -115,7 +115,9 @@ TEST_CASE("of two NAT chains the first that translates decides, by priority amon
   CHECK(with_chain(foreign(ChainType::nat, -110, theirs)) == "theirs");
   CHECK(with_chain(foreign(ChainType::nat, -100, theirs)) == "outbound");
   // A filter chain between the priorities of NAT chains and NAT's own hook at -100 is asked first all the same.
-  CHECK(with_chain(foreign(ChainType::filter, -103, {"theirs", {}, Drop{}, ""})) == "theirs");
+  const AskedRule refusal{"theirs", {ProtocolIs{Protocol::tcp}, to_https}, Drop{}, ""};
+  CHECK(with_chain(foreign(ChainType::filter, -103, refusal), https) == "theirs");
+  CHECK(with_chain(foreign(ChainType::filter, -99, refusal), https) == "outbound");
   CHECK(with_chain(foreign(ChainType::nat, -100, {"theirs", {}, Pass{}, ""})) == "outbound");
 }
 
