@@ -1,7 +1,6 @@
 #include "netfilter/nft/store.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <thread>
@@ -18,16 +17,17 @@ constexpr std::chrono::milliseconds between_looks{1};
 /// Seen, not assumed. A mismatch in a later generation is the work of somebody who came right after; the next attempt
 /// looks again. One in our own generation means that the kernel did something else than it was told, or that a
 /// transaction of somebody else is being prepared, which shows in the kernel's use counts before it is committed.
-bool seen(NftSession& session, NftStore& wanted, NftStore& other, std::uint32_t committed) {
+/// `other` is null where it was empty before: the transaction was made for that state and added nothing to it.
+bool seen(NftSession& session, NftStore& wanted, NftStore* other, std::uint32_t committed) {
   std::vector<Difference> differences;
   for (int look = 0; look < second_looks; ++look) {
     if (look > 0) std::this_thread::sleep_for(between_looks);
     session.begin_reading(committed);
     wanted.read(session);
-    other.read(session);
+    if (other != nullptr) other->read(session);
     if (!session.consistent()) return false;
     differences = wanted.differences();
-    if (differences.empty() && !other.present()) return true;
+    if (differences.empty() && (other == nullptr || !other->present())) return true;
   }
   if (differences.empty()) return false;
   const Difference& first = differences.front();
@@ -53,16 +53,25 @@ Outcome install(NftSession& session, NftStore& wanted, NftStore& other) {
   NftSession::Attempts attempts(session, "apply the rules");
   std::optional<Outcome> sent;
   for (;;) {
-    const std::array<NftStore*, 2> both = {&wanted, &other};
-    const std::uint32_t at = read_stores(session, both);
+    const std::uint32_t at = session.generation();
+    session.begin_reading(at);
+    wanted.read(session);
+    other.read(session);
+    // Where nothing is there, the kernel tells whether that is still so: it refuses a batch for an older generation.
+    if ((wanted.present() || other.present()) && !session.consistent()) {
+      attempts.wait_or_give_up();
+      continue;
+    }
     if (!other.present() && wanted.differences().empty()) return sent.value_or(Outcome::unchanged);
     const Outcome outcome = wanted.present() || other.present() ? Outcome::replaced : Outcome::created;
+    const bool was_in_other = other.present();
     OpenBatch batch(session.socket(), at);
-    if (other.present()) other.add_removal(batch);
+    if (was_in_other) other.add_removal(batch);
     wanted.add_rules(batch);
     const SealedBatch::Result result = std::move(batch).seal().send(session.socket());
     if (result != SealedBatch::Result::outdated) sent = outcome;
-    if (result == SealedBatch::Result::committed && seen(session, wanted, other, at + 1)) return outcome;
+    if (result == SealedBatch::Result::committed && seen(session, wanted, was_in_other ? &other : nullptr, at + 1))
+      return outcome;
     attempts.wait_or_give_up();
   }
 }
