@@ -24,7 +24,7 @@ constexpr std::string_view g_run = "This run";
 constexpr std::string_view g_ask = "The connection that explain judges; what is not given is assumed, and shown";
 
 // clang-format off
-const OptionSpec table[] = {
+constexpr OptionSpec table[] = {
   {"preset", Arity::single, "NAME", "none", g_proxy,
    "that mesh's ports, IDs, hairpin and exclusions: none, istio, linkerd, kuma or consul",
    [](R& r, S& s) { s.preset = r.choice<Preset>({{"none", Preset::none}, {"istio", Preset::istio}, {"linkerd", Preset::linkerd},
