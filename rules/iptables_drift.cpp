@@ -202,7 +202,7 @@ class Reader {
 
   std::string set_of(const std::vector<Range<Port>>& ports) {
     const SetElements elements = Ranges<Port>(ports);
-    const std::string name = "{ " + to_nft(elements) + " }";
+    std::string name = "{ " + to_nft(elements) + " }";
     const bool known = std::any_of(observed_.sets.begin(), observed_.sets.end(),
                                    [&](const ObservedSet& set) { return set.name == name; });
     if (!known) observed_.sets.push_back({name, elements});
