@@ -1,4 +1,4 @@
-"""What the README quotes is what sluice prints."""
+"""What the documents quote is what the programs print."""
 
 import pathlib
 import re
@@ -25,6 +25,29 @@ def test_the_readme_quotes_real_output(command, text):
     assert program == "sluice"
     done = subprocess.run([pods.sluice_binary(), *arguments], capture_output=True, text=True, env={}, timeout=60, check=False)
     assert done.stdout + done.stderr == text
+
+
+VERIFY = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "verify.md").read_text()
+RUN = re.compile(r"<!-- run by tests/kernel/test_documents.py -->\n```\n((?s:.*?))```\n")
+
+
+def session(pod, text):
+    """The commands of a block run again, with what they print now."""
+    shown = ""
+    for command in re.findall(r"^\$ (.*)$", text, re.M):
+        program, *arguments = shlex.split(command)
+        argv = [pods.sluice_binary() if program == "sluice" else program, *arguments]
+        printed = pods.run(argv, pod.name).stdout
+        kept = [line for line in printed.splitlines() if not line.startswith(("#", '\tcomment "'))]
+        shown += f"$ {command}\n" + "".join(line + "\n" for line in kept)
+    return shown
+
+
+def test_the_sessions_in_verify_md_are_real(pod):
+    blocks = RUN.findall(VERIFY)
+    assert len(blocks) == 4
+    for text in blocks:
+        assert session(pod, text) == text
 
 
 def test_the_table_of_exit_statuses_is_that_of_the_program():
