@@ -359,10 +359,10 @@ def test_a_chain_that_somebody_else_jumps_to_is_not_taken_from_under_them(pod):
     pod.sluice(*APPLY, *IPTABLES, "--dns", "all")
     run(pod, "iptables-nft", "-t", "nat", "-N", "mine")
     run(pod, "iptables-nft", "-t", "nat", "-A", "mine", "-j", "SLUICE_DNS")
-    before = pod.ruleset()
+    before = pod.generation()
     refused = pod.sluice(*APPLY, *IPTABLES, check=False)
     assert refused.returncode == 1 and "SLUICE_DNS, to which no other rule may jump" in refused.stderr
-    assert pod.ruleset() == before
+    assert pod.generation() == before
     assert "replaced" in pod.sluice(*APPLY, *IPTABLES, "--dns", "all", "--dns-port", "5353").stdout
 
 
