@@ -103,6 +103,7 @@ HelperResult run_helper(const std::string& name, const std::vector<std::string>&
   std::vector<std::string> words = {name};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   std::string path = std::string("PATH=") + usual_path;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <string_view>
 
@@ -63,11 +64,10 @@ bool holds_ours(Family family, IptablesTableKind kind) {
   socklen_t size = sizeof info;
   // Whatever goes wrong here, such as a change of the table in between, is worth a closer look.
   if (getsockopt(socket_.number(), level, IPT_SO_GET_INFO, &info, &size) != 0) return true;
-  ipt_get_entries header{};
-  std::memcpy(header.name, name.c_str(), name.size() + 1);
-  header.size = info.size;
-  std::string entries(sizeof header + info.size, '\0');
-  std::memcpy(entries.data(), &header, sizeof header);
+  // A struct ipt_get_entries: the name, the size, and room for that much.
+  std::string entries(sizeof(ipt_get_entries) + info.size, '\0');
+  std::memcpy(entries.data(), name.c_str(), name.size() + 1);
+  std::memcpy(entries.data() + offsetof(ipt_get_entries, size), &info.size, sizeof info.size);
   size = static_cast<socklen_t>(entries.size());
   if (getsockopt(socket_.number(), level, IPT_SO_GET_ENTRIES, entries.data(), &size) != 0) return true;
   return entries.find(iptables_chain_prefix) != std::string::npos;

@@ -66,7 +66,7 @@ class Differ {
     std::copy_if(wanted.jumps.begin(), wanted.jumps.end(), std::back_inserter(expected), here);
     std::copy_if(found.jumps.begin(), found.jumps.end(), std::back_inserter(seen), here);
     const std::string at = place(wanted.family, wanted.kind, iptables_name(hook));
-    std::size_t position = 0;
+    const std::size_t before = differences_.size();
     compare_lists(
         expected, seen, [](const IptablesJump& a, const ObservedJump& b) { return a.chain == b.chain && b.plain; },
         [&](const IptablesJump& jump) {
@@ -78,11 +78,12 @@ class Differ {
         [&](const IptablesJump& jump, const ObservedJump& other) {
           note({"", at, "changed", jump_text(hook, jump.chain), jump_text(hook, other.chain)});
         });
-    for (const ObservedJump& jump : seen) {
-      if (jump.position != position++ && differences_.empty()) {
-        note({"", at, "changed", jump_text(hook, jump.chain) + " before the rules of others",
-              "the same after " + std::to_string(jump.position) + " other rules"});
-      }
+    if (differences_.size() != before) return;
+    for (std::size_t wanted_at = 0; wanted_at < seen.size(); ++wanted_at) {
+      const std::string jump = jump_text(hook, seen[wanted_at].chain) + " as rule ";
+      if (seen[wanted_at].position == wanted_at) continue;
+      note({"", at, "changed", jump + std::to_string(wanted_at + 1),
+            jump + std::to_string(seen[wanted_at].position + 1)});
     }
   }
 
@@ -202,7 +203,7 @@ class Reader {
 
   std::string set_of(const std::vector<Range<Port>>& ports) {
     const SetElements elements = Ranges<Port>(ports);
-    const std::string name = "{ " + to_nft(elements) + " }";
+    std::string name = "{ " + to_nft(elements) + " }";
     const bool known = std::any_of(observed_.sets.begin(), observed_.sets.end(),
                                    [&](const ObservedSet& set) { return set.name == name; });
     if (!known) observed_.sets.push_back({name, elements});

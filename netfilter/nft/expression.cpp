@@ -39,12 +39,14 @@ bool all_zero(const Bytes& bytes) {
 }
 
 /// libnftnl takes this one by pointer and frees it with the expression (libnftnl's expr/match.c).
+// NOLINTBEGIN(cppcoreguidelines-owning-memory,clang-analyzer-unix.Malloc): it changes hands here
 void put_info(const ExprHandle& expr, std::uint16_t attribute, const Bytes& info) {
   void* copy = std::malloc(info.size());
   if (copy == nullptr) throw std::bad_alloc();
   std::memcpy(copy, info.data(), info.size());
   nftnl_expr_set(expr.get(), attribute, copy, static_cast<std::uint32_t>(info.size()));
 }
+// NOLINTEND(cppcoreguidelines-owning-memory,clang-analyzer-unix.Malloc)
 
 struct Encoder {
   ExprHandle operator()(const MetaLoad& e) const {

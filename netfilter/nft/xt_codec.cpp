@@ -355,8 +355,9 @@ class Guess {
   bool after_xt(const XtMatch& match) {
     if (match.name == "comment") return comment(match.info);
     auto known = xt_match(match);
-    if (known) rule_.matches.push_back(*std::move(known));
-    return known.has_value();
+    if (!known) return false;
+    rule_.matches.push_back(*std::move(known));
+    return true;
   }
 
   bool comment(const Bytes& info) {

@@ -1,6 +1,6 @@
 // IptablesRule <-> the nf_tables expressions by which iptables-nft keeps it, each direction the inverse of the other.
-// The encoding is that of iptables 1.8.9, and 1.8.7 and 1.8.11 read it too: interfaces, protocol, addresses, ports, TCP
-// flags and packet marks as native expressions, everything else as xt matches and targets.
+// The encoding is that of iptables 1.8.9: interfaces, protocol, addresses, ports, TCP flags and packet marks as native
+// expressions, everything else as xt matches and targets.
 #pragma once
 
 #include <optional>

@@ -7,6 +7,8 @@ A quotation is a code block after a comment. One for people shows its command, o
     $ sluice plan ...                                            OUTPUT
     OUTPUT                                                       ```
     ```
+
+What needs a pod stands after `<!-- run by tests/kernel/test_documents.py -->`, as a session.
 """
 
 import pathlib
@@ -45,6 +47,29 @@ def test_the_documents_quote_real_output(command, text):
 
 def test_the_readme_quotes_a_plan_an_answer_and_an_error():
     assert [command.split()[1] for command, _ in WITH_COMMAND.findall(DOCUMENTS[0].read_text())] == ["plan", "explain", "--proxy-port"]
+
+
+VERIFY = (ROOT / "docs" / "verify.md").read_text()
+RUN = re.compile(r"<!-- run by tests/kernel/test_documents.py -->\n```\n((?s:.*?))```\n")
+
+
+def session(pod, text):
+    """The commands of a block run again, with what they print now."""
+    shown = ""
+    for command in re.findall(r"^\$ (.*)$", text, re.M):
+        program, *arguments = shlex.split(command)
+        argv = [pods.sluice_binary() if program == "sluice" else program, *arguments]
+        printed = pods.run(argv, pod.name).stdout
+        kept = [line for line in printed.splitlines() if not line.startswith(("#", '\tcomment "'))]
+        shown += f"$ {command}\n" + "".join(line + "\n" for line in kept)
+    return shown
+
+
+def test_the_sessions_in_verify_md_are_real(pod):
+    blocks = RUN.findall(VERIFY)
+    assert len(blocks) == 4
+    for text in blocks:
+        assert session(pod, text) == text
 
 
 def test_the_table_of_exit_statuses_is_that_of_the_program():

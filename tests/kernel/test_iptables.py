@@ -134,7 +134,7 @@ def test_cleanup_leaves_nothing_behind(pod, any_configuration):
     (("-I", "SLUICE_OUTBOUND", "-p", "tcp", "--dport", "7", "-j", "RETURN"), "- ip nat SLUICE_OUTBOUND"),
     (("-R", "SLUICE_REDIRECT", "1", "-p", "tcp", "-j", "REDIRECT", "--to-ports", "9"), "+ ip nat SLUICE_REDIRECT"),
     (("-D", "OUTPUT", "-j", "SLUICE_OUTBOUND"), "+ ip nat OUTPUT -A OUTPUT -j SLUICE_OUTBOUND"),
-    (("-I", "OUTPUT", "-p", "tcp", "-j", "ACCEPT"), "before the rules of others"),
+    (("-I", "OUTPUT", "-p", "tcp", "-j", "ACCEPT"), "+ ip nat OUTPUT -A OUTPUT -j SLUICE_OUTBOUND as rule 1"),
 ], ids=["deleted", "inserted", "replaced", "jump-deleted", "somebody-before-us"])  # fmt: skip
 def test_what_iptables_edits_is_seen_and_mended(pod, command, differs):
     pod.sluice(*APPLY, *IPTABLES)
@@ -355,6 +355,17 @@ def test_a_chain_of_another_kind_under_the_name_of_iptables_is_refused(pod):
     assert pod.ruleset() == before
 
 
+def test_a_chain_that_somebody_else_jumps_to_is_not_taken_from_under_them(pod):
+    pod.sluice(*APPLY, *IPTABLES, "--dns", "all")
+    run(pod, "iptables-nft", "-t", "nat", "-N", "mine")
+    run(pod, "iptables-nft", "-t", "nat", "-A", "mine", "-j", "SLUICE_DNS")
+    before = pod.generation()
+    refused = pod.sluice(*APPLY, *IPTABLES, check=False)
+    assert refused.returncode == 1 and "SLUICE_DNS, to which no other rule may jump" in refused.stderr
+    assert pod.generation() == before
+    assert "replaced" in pod.sluice(*APPLY, *IPTABLES, "--dns", "all", "--dns-port", "5353").stdout
+
+
 # ------------------------------------------------------------------------------------------------------ the old tables
 
 
@@ -391,6 +402,8 @@ def test_a_lock_that_is_never_released_is_told_and_nothing_changes(pod, lock):
 
 
 def test_a_failure_in_the_second_family_rolls_the_first_back(pod):
+    # No stray packet is to move a counter.
+    pod.ip("link set eth0 down")
     pod.sluice(*APPLY, *LEGACY, "--dns", "all")
     run(pod, "ip6tables-legacy", "-t", "nat", "-N", "mine")
     run(pod, "ip6tables-legacy", "-t", "nat", "-A", "mine", "-j", "SLUICE_DNS")
