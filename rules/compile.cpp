@@ -124,8 +124,11 @@ class Compiler {
     interfaces("exclude-interface", Direction::in, "exclude_interfaces", s.exclude_interfaces);
     interfaces("virtual-interface", Direction::in, "virtual_interfaces", s.virtual_interfaces);
     never_captured_inbound();
-    add("inbound", Matches{tcp(), ConntrackStateIs{ConntrackState::fresh}} + inbound_ports(),
-        Tproxy{s.inbound_port, s.tproxy_mark});
+    const Matches captured = Matches{tcp(), ConntrackStateIs{ConntrackState::fresh}} + inbound_ports();
+    add("inbound", captured, Tproxy{s.inbound_port, s.tproxy_mark});
+    // Without a listener nf_tables' tproxy lets the packet go on (NFT_BREAK, nft_tproxy.c), to the application and past
+    // the proxy; iptables' TPROXY drops it.
+    add("inbound", captured, Drop{});
   }
 
   void inbound() {

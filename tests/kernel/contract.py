@@ -58,7 +58,9 @@ class Policy:
     def other_family(self, p):
         if p.at != "pod" or self.o["other-family"] == "pass" or p.protocol not in (TCP, UDP):
             return PASS
-        spared = self.before_capture(p) is not None or self.is_loopback(p) or among(p.destination, self.o["exclude-outbound-cidrs"])
+        # Loopback that outbound-cidrs names is meant to be captured; where it cannot be, it is refused with the rest.
+        loopback = self.is_loopback(p) and not self.loopback_named(p.destination)
+        spared = self.before_capture(p) is not None or loopback or among(p.destination, self.o["exclude-outbound-cidrs"])
         return PASS if spared else REFUSE
 
     # --- outbound ------------------------------------------------------------------------------------------------------

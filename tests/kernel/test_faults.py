@@ -26,6 +26,8 @@ SCENARIOS = {
     "first apply": (None, ["apply", *NEW]),
     "replacement": (OLD, ["apply", *NEW]),
     "cleanup": (NEW, ["cleanup"]),
+    "iptables": ([*OLD, "--backend", "iptables"], ["apply", *NEW, "--backend", "iptables"]),
+    "switch": (OLD, ["apply", *NEW, "--backend", "iptables"]),
     "tproxy": (OLD, ["apply", "--inbound-mode", "tproxy", "--passthrough-source", "127.0.0.6,::6"]),
 }
 

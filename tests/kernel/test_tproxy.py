@@ -198,3 +198,9 @@ def test_what_a_killed_run_left_behind_is_removed_by_the_next(pod, options):
     pod.ip("rule add fwmark 7 lookup 77 protocol 115", "route add local default dev lo table 77 protocol 115")
     assert "unchanged" in pod.sluice(*options).stdout
     assert pod.state() == applied
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+def test_without_a_listener_nothing_gets_past_the_proxy(mesh, family, backend):
+    mesh.sluice("--inbound-mode", "tproxy", "--inbound-port", "15999", "--backend", backend)
+    assert "timed out" in mesh.world.name_at(family.pod, 5000)
