@@ -86,8 +86,18 @@ netfilter::BackendWish only(netfilter::BackendKind backend) {
   return {};
 }
 
+/// What the rules look like in iptables' tables is no choice of the user's: its priority, and everything said once a
+/// family.
+void in_iptables_terms(Recovered& recovered) {
+  recovered.options.erase("priority");
+  const auto captured = recovered.options.find("outbound-cidrs");
+  if (captured != recovered.options.end() && captured->second == "0.0.0.0/0,::/0") recovered.options.erase(captured);
+  recovered.options["backend"] = "iptables";
+}
+
 void recover_configuration(Report& report, netfilter::Backends& backends) {
   report.recovered = recover(report.readable);
+  if (report.backend != netfilter::BackendKind::nftables) in_iptables_terms(report.recovered);
   const auto config = config_of(report.recovered);
   if (config) report.captured = summary(**config);
   const auto differences =
