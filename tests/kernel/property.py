@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares what the contract, the evaluator and the kernel say, for random configurations and connections.
 
-usage: property.py [--pairs N] [--seed SEED] [--backend NAME]
+usage: property.py [--pairs N] [--seed SEED] [--backend nftables|iptables|legacy]
 
 A configuration is applied to a pod, a batch of connections is made at once, and each must land where the evaluator in
 rules/ and the contract as contract.py has it say. A mismatch is made as small as it gets (options dropped, lists shortened) and printed with its seed.
@@ -32,6 +32,11 @@ PRESET_PORTS = (4140, 4143, 8600, 20000)  # only listened on
 FIRST_SOURCE_PORT, LAST_SOURCE_PORT = 21000, 59999
 RESOLVERS = ("10.96.0.10", "127.0.0.53", "fd00:96::10")
 CONNECTIONS_PER_CONFIGURATION = 100
+BACKENDS = {
+    "nftables": ["--backend", "nftables"],
+    "iptables": ["--backend", "iptables", "--iptables-variant", "nft"],
+    "legacy": ["--backend", "iptables", "--iptables-variant", "legacy"],
+}
 
 # What each option is tried with. An option is left out as often as it is given.
 CIDRS = ["10.96.0.0/12", "198.18.0.0/15", "203.0.113.0/24", "203.0.113.10", "10.9.0.2/32", "10.88.0.0/16", "2001:db8::/32",
@@ -313,7 +318,7 @@ class Laboratory:
         return answer.get("decisions")
 
     def apply(self, options):
-        argv = [pods.sluice_binary(), "apply", "--backend", self.backend, "--log-level", "error"]
+        argv = [pods.sluice_binary(), "apply", *BACKENDS[self.backend], "--log-level", "error"]
         argv += [f"--{name}={value}" for name, value in options.items()]
         if options.get("dns") == "resolv-conf":
             script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
@@ -440,7 +445,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=None, help="of an earlier run, to have it again")
-    parser.add_argument("--backend", default="nftables")
+    parser.add_argument("--backend", choices=BACKENDS, default="nftables")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("property: needs root, for network namespaces")

@@ -10,7 +10,7 @@ import property as properties
 PAIRS = 4000
 
 
-@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+@pytest.mark.parametrize("backend", properties.BACKENDS)
 def test_the_kernel_decides_as_the_evaluator_does(sluice, backend):
     seed = int(os.environ.get("SLUICE_SEED") or random.SystemRandom().randrange(1 << 32))
     with properties.Laboratory(backend, properties.judge_binary()) as laboratory:
