@@ -316,8 +316,12 @@ ExitCode status(const Config& config, const Log& log) {
   if (config->format == OutputFormat::json) {
     print(json_text(report));
   } else if (!report) {
-    log.info("nothing of sluice is programmed in this namespace; sluice apply does that");
-    print(config->format == OutputFormat::nft ? "" : "nothing of sluice is programmed here\n");
+    const std::string nothing = "nothing of sluice is programmed in this namespace; sluice apply does that";
+    if (config->format == OutputFormat::nft) {
+      log.info(nothing);
+    } else {
+      print(nothing + "\n");
+    }
   } else {
     print(config->format == OutputFormat::nft ? nft_text(*report) : words(*report));
   }

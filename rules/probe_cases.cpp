@@ -15,8 +15,8 @@ Kind first_outside(const Ranges<Kind>& taken, Kind from) {
 
 class Cases {
  public:
-  Cases(const Settings& settings, Family family, IpAddress pod, IpAddress world)
-      : s(settings), family_(family), pod_(std::move(pod)), world_(std::move(world)) {}
+  Cases(const Settings& settings, Family family, const IpAddress& pod, const IpAddress& world)
+      : s(settings), family_(family), pod_(pod), world_(world) {}
 
   std::vector<ProbeCase> run() {
     outbound();

@@ -202,9 +202,10 @@ class Recovering {
       const auto* protocol = find<ProtocolIs>(rule);
       const bool pair = at + 1 < rules.size() && is_for(rule, Protocol::tcp) && is_for(*rules[at + 1], Protocol::udp) &&
                         ports(*rules[at + 1]) + ":" + text(find<SocketUidIn>(*rules[at + 1])->uids) == entry;
-      const std::string prefix = pair || protocol == nullptr ? "" : std::string(to_text(protocol->protocol)) + ":";
       std::string& all = result_.options["exclude-outbound-ports-for-uids"];
-      all += (all.empty() ? "" : "\n") + prefix + entry;
+      if (!all.empty()) all += "\n";
+      if (!pair && protocol != nullptr) all.append(to_text(protocol->protocol)).append(":");
+      all += entry;
       if (pair) ++at;
     }
   }

@@ -38,12 +38,13 @@ TEST_CASE("the options recovered from rules make the same rules again") {
   };
   for (const test::Options& options : samples) {
     std::string told;
-    for (const auto& [name, text] : options) told += "--" + name + " " + text + " ";
+    for (const auto& [name, text] : options) told.append("--").append(name).append(" ").append(text).append(" ");
     CAPTURE(told);
     const Ruleset ruleset = compile(test::config(options));
     const Recovered recovered = recover(ruleset);
     std::string found;
-    for (const auto& [name, text] : recovered.options) found += "--" + name + " " + text + " ";
+    for (const auto& [name, text] : recovered.options)
+      found.append("--").append(name).append(" ").append(text).append(" ");
     CAPTURE(found);
     const auto config = config_of(recovered);
     REQUIRE(config);
