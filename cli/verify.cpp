@@ -158,25 +158,22 @@ bool all_as_expected(const Report& report) {
 
 bool matches(const Report& report) { return report.drift.empty() && report.shadows.empty() && all_as_expected(report); }
 
+/// The chain of a difference names its table, too, wherever it is not the one of our own.
+Json one_drift_json(const Difference& d) {
+  const std::size_t end = d.chain.rfind(' ');
+  const bool elsewhere = end != std::string::npos;
+  return {{"rule", d.rule},
+          {"table", elsewhere ? d.chain.substr(0, end) : own_table},
+          {"chain", elsewhere ? d.chain.substr(end + 1) : d.chain},
+          {"kind", d.kind},
+          {"expected", d.expected},
+          {"found", d.found}};
+}
+
 Json drift_json(const Report& report) {
   Json all = Json::array();
-  for (const Difference& d : report.drift) {
-    all.push_back({{"rule", d.rule},
-                   {"table", own_table},
-                   {"chain", d.chain},
-                   {"kind", d.kind},
-                   {"expected", d.expected},
-                   {"found", d.found}});
-  }
-  for (const Difference& d : report.shadows) {
-    const std::size_t end = d.chain.rfind(' ');
-    all.push_back({{"rule", d.rule},
-                   {"table", d.chain.substr(0, end)},
-                   {"chain", d.chain.substr(end + 1)},
-                   {"kind", d.kind},
-                   {"expected", d.expected},
-                   {"found", d.found}});
-  }
+  for (const Difference& d : report.drift) all.push_back(one_drift_json(d));
+  for (const Difference& d : report.shadows) all.push_back(one_drift_json(d));
   return all;
 }
 

@@ -189,7 +189,7 @@ ObservedIptables observed(const std::vector<TableText>& tables) {
       ObservedIptablesChain& chain = found.chains.emplace_back(ObservedIptablesChain{lines.chain, {}});
       for (const std::string& rule : lines.rules) {
         const Counters counters = number < table.counters.size() ? table.counters[number] : Counters{};
-        chain.rules.push_back({rule, name_in(rule), counters, std::nullopt});
+        chain.rules.push_back({rule, name_in(rule), counters, iptables_rule_from_text(rule, table.family)});
         ++number;
       }
     }

@@ -14,7 +14,7 @@ struct ObservedIptablesRule {
   std::string text;  ///< without the `-A CHAIN`, as iptables-save prints it
   std::string name;  ///< its comment
   Counters counters;
-  std::optional<IptablesRule> rule;  ///< absent where sluice never wrote such a rule, or where only its text is known
+  std::optional<IptablesRule> rule;  ///< absent where sluice never wrote such a rule
 };
 
 struct ObservedIptablesChain {

@@ -2,6 +2,7 @@
 and what is not ours stays as it is."""
 
 import fcntl
+import json
 import re
 import threading
 
@@ -517,3 +518,27 @@ def test_many_at_once_with_different_backends_end_in_one(mesh):
     results = [(process.communicate(timeout=60), process.returncode) for process in processes]
     assert [(code, said) for said, code in results if code] == []
     assert len(captured_by(mesh)) == 1
+
+
+@pytest.mark.parametrize("backend", [IPTABLES, LEGACY], ids=["nft", "legacy"])
+def test_status_explain_and_verify_read_the_rules_of_either_variant(pod, backend):
+    options = ["--inbound-port", "15006", "--exclude-outbound-ports", "443"]
+    pod.sluice(*options, *backend)
+    status = json.loads(pod.sluice("status", "--format", "json").stdout)
+    assert status["backend"] == f"iptables ({backend[-1]})"
+    assert status["exact"] and status["warnings"] == []
+    assert status["configuration"] == {"backend": "iptables", "inbound-port": "15006", "exclude-outbound-ports": "443"}
+
+    for port, rule in (("80", "outbound"), ("443", "exclude-port")):
+        answer = json.loads(pod.sluice("explain", "--live", "--dst", f"198.18.0.1:{port}", "--format", "json").stdout)
+        assert (answer["rule"], answer["certain"]) == (rule, True)
+
+    assert json.loads(pod.sluice("verify", *options, *backend, "--format", "json").stdout)["match"]
+    program = "iptables-legacy" if backend is LEGACY else "iptables"
+    run(pod, program, "-t", "nat", "-D", "SLUICE_OUTBOUND", "2")
+    found = pod.sluice("verify", *options, *backend, "--format", "json", check=False)
+    assert found.returncode == 3
+    drift = json.loads(found.stdout)["drift"]
+    assert [(d["rule"], d["table"], d["chain"], d["kind"]) for d in drift] == [
+        ("exclude-port", "ip nat", "SLUICE_OUTBOUND", "missing")
+    ]

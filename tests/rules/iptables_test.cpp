@@ -301,3 +301,32 @@ TEST_CASE("every kind of difference is told") {
   found.tables[0].chains[0].rules[0].text += " ";
   CHECK(first(found) == "changed ip filter SLUICE_INBOUND_GUARD");
 }
+
+TEST_CASE("a rule's text is read back as that rule") {
+  std::size_t rules = 0;
+  for (const test::Options& options :
+       {test::Options{}, test::Options{{"preset", "istio"}, {"dns", "all"}, {"udp", "reject:443"}},
+        test::Options{
+            {"inbound-mode", "tproxy"}, {"hairpin", "inbound"}, {"drop-invalid", "true"}, {"proxy-mark", "7/0xff"}},
+        test::Options{{"exclude-outbound-ports", "1,3,5,7-9,80-90"}, {"only-gids", "5-9"}, {"exclude-uids", "1-3,9"}},
+        test::Options{{"exclude-interfaces", "eth+,net1"}, {"exclude-outbound-cidrs", "10.0.0.0/8,fd00::/8"}},
+        test::Options{{"ip-family", "ipv4"}, {"other-family", "reject"}}}) {
+    for (const IptablesTable& one : translated(options).tables) {
+      for (const IptablesChain& found : one.chains) {
+        for (const IptablesRule& rule : found.rules) {
+          CHECK(iptables_rule_from_text(to_text(rule, one.family), one.family) == rule);
+          ++rules;
+        }
+      }
+    }
+  }
+  CHECK(rules > 100);
+}
+
+TEST_CASE("a text that sluice would not write is not read") {
+  for (const char* text : {"", "-j", "-p tcp", "-p tcp -m tcp --dport 0 -j RETURN", "-j ACCEPT -m", "-p icmp -j RETURN",
+                           "-m comment --comment x -p tcp -j RETURN", "-m time --utc -j RETURN", "-j REDIRECT",
+                           "-p tcp -m tcp --dport 1:99999 -j RETURN", "-m owner --uid-owner root -j RETURN"}) {
+    CHECK_FALSE(iptables_rule_from_text(text, Family::ipv4));
+  }
+}
