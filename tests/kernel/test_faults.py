@@ -18,9 +18,11 @@ NEW = ["--inbound-port", "15006", "--exclude-outbound-cidrs", "10.0.0.0/8,fd00::
 ERRORS = ["EPERM", "ENOBUFS", "EINTR", "EAGAIN", "ENOMEM", "EBUSY", "ENOENT"]
 # Of the allocator, and the end: their failures are not sluice's.
 NOT_TO_FAIL = {"brk", "mmap", "munmap", "exit_group"}
-# Every error at every system call takes minutes. Unless SLUICE_THOROUGH is set, each call meets some, and each error some calls.
+# Everything takes a quarter of an hour. Unless SLUICE_THOROUGH is set, every third system call is the last, and each call
+# meets one of the errors.
 THOROUGH = bool(os.environ.get("SLUICE_THOROUGH"))
-ERRORS_PER_CALL = len(ERRORS) if THOROUGH else 2
+EVERY = 1 if THOROUGH else 3
+ERRORS_PER_CALL = len(ERRORS) if THOROUGH else 1
 
 SCENARIOS = {
     "first apply": (None, ["apply", *NEW]),
@@ -86,10 +88,10 @@ class Stage:
         assert state(self.pod) == self.new, what
 
 
-def test_killed_at_every_system_call(pod, scenario):
+def test_killed_at_a_system_call(pod, scenario):
     stage = Stage(pod, scenario)
     ends = collections.Counter()
-    for name, number in stage.calls:
+    for name, number in stage.calls[::EVERY]:
         stage.reset()
         killed = traced(pod, stage.arguments, "-e", f"inject={name}:signal=KILL:when={number}")
         what = f"killed at {name} number {number}"
@@ -98,11 +100,11 @@ def test_killed_at_every_system_call(pod, scenario):
         assert found in (stage.old, stage.new), what
         ends["old" if found == stage.old else "new"] += 1
         stage.finish(what)
-    print(f"{len(stage.calls)} kills: {dict(ends)}")
+    print(f"{sum(ends.values())} kills: {dict(ends)}")
     assert ends["old"] and ends["new"], "both sides of the commit were seen"
 
 
-def test_every_system_call_failing_once_with_each_error(pod, scenario):
+def test_a_system_call_that_fails_once(pod, scenario):
     stage = Stage(pod, scenario)
     tried = [call for call in stage.calls if call[0] not in NOT_TO_FAIL]
     assert len(tried) > 10
