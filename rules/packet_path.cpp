@@ -140,7 +140,7 @@ class Painter {
   std::string end(const std::string& text) {
     const auto known = std::find(ends_.begin(), ends_.end(), text);
     const auto number = known - ends_.begin();
-    const std::string id = "end_" + std::to_string(number);
+    std::string id = "end_" + std::to_string(number);
     if (known == ends_.end()) {
       ends_.push_back(text);
       picture_.nodes.push_back({id, Shape::end, {text}});

@@ -7,9 +7,9 @@
 //                     "uid": 1000, "gid": 1000, "mark": 0, "to_this_host": true}]}
 // Each line of standard output is its answer: {"errors": ["..."]} or {"decisions": [{"verdict": ..., "port": ...,
 // "rule": ...}]}.
-#include <cstdio>
-#include <memory>
+#include <iostream>
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "rules/compile.hpp"
 #include "rules/evaluate.hpp"
@@ -85,19 +85,11 @@ Json judge(const Json& question) {
   return {{"decisions", decisions}};
 }
 
-struct Free {
-  void operator()(char* line) const { std::free(line); }
-};
-
 }  // namespace
 
 int main() {
-  char* line = nullptr;
-  std::size_t room = 0;
-  while (getline(&line, &room, stdin) > 0) {
-    std::puts(judge(Json::parse(line)).dump().c_str());
-    std::fflush(stdout);
+  for (std::string line; std::getline(std::cin, line);) {
+    std::cout << judge(Json::parse(line)).dump() << std::endl;
   }
-  const std::unique_ptr<char, Free> freed(line);
   return 0;
 }
