@@ -185,7 +185,8 @@ class Recovering {
     // Each server has a rule for UDP and one for TCP.
     const auto* protocol = find<ProtocolIs>(rule);
     if (!listed || protocol == nullptr || protocol->protocol != Protocol::udp) return;
-    for (const std::string_view server : split(single_addresses(rule), ',')) {
+    const std::string servers = single_addresses(rule);  // the pieces of a split are views of it
+    for (const std::string_view server : split(servers, ',')) {
       if (const auto address = parse_address(server)) result_.name_servers.push_back(*address);
     }
   }

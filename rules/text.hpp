@@ -1,6 +1,7 @@
 // Small, locale-free helpers for reading and writing text.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -18,8 +19,12 @@ std::optional<std::uint64_t> parse_hex_or_decimal(std::string_view text);
 /// Without leading and trailing blanks and tabs.
 std::string_view trimmed(std::string_view text);
 
-/// The pieces between separators; one empty piece for an empty text.
+/// The pieces between separators, as views of `text`; one empty piece for an empty text.
 std::vector<std::string_view> split(std::string_view text, char separator);
+
+/// A temporary string would be gone before its pieces are read.
+template <std::same_as<std::string> Temporary>
+void split(Temporary&& text, char separator) = delete;
 
 std::string join(const std::vector<std::string>& pieces, std::string_view separator);
 
