@@ -20,7 +20,8 @@ std::vector<std::string> element_texts(const SetElements& elements);
 /// nft's name of the elements' type: `inet_service`.
 std::string_view set_type(const SetElements& elements);
 
-/// Whether a set of these must be an interval set (NFT_SET_INTERVAL): it holds a range, a network or a name prefix.
+/// Whether a set of these is an interval set (NFT_SET_INTERVAL): it holds a range, a network or a name prefix, or so
+/// many ports that the kernel's other kind would take long to fill.
 bool needs_intervals(const SetElements& elements);
 
 /// `type nat hook output priority -105; policy accept;`

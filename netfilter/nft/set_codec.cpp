@@ -126,7 +126,7 @@ class IntervalWriter {
 template <typename T>
 std::vector<WireElement> ranges_to_wire(const Ranges<T>& ranges) {
   std::vector<WireElement> out;
-  if (ranges.all_single()) {
+  if (!needs_intervals(ranges)) {
     out.reserve(ranges.size());
     for (const Range<T>& range : ranges) out.push_back({key_of(range.first, false), false, false});
     return out;

@@ -171,11 +171,27 @@ TEST_CASE("an interval set is written as nft writes it") {
                                                   {{0xfd, 0xe8}, false, true}});
 }
 
+namespace {
+
+Ranges<Port> every_second_port(unsigned count) {
+  std::vector<Range<Port>> list;
+  for (unsigned number = 0; number < count; ++number) list.push_back(ports(1 + 2 * number, 1 + 2 * number));
+  return Ranges<Port>(list);
+}
+
+}  // namespace
+
+TEST_CASE("so many ports that the kernel's bitmap would be slow make an interval set") {
+  CHECK_FALSE(shape_of(every_second_port(256)).interval);
+  CHECK(shape_of(every_second_port(257)).interval);
+}
+
 TEST_CASE("sets survive the wire in any order of elements") {
   std::mt19937 random(7);
   const std::vector<SetElements> lists = {
       Ranges<Port>{ports(1, 1), ports(3, 3)},
       Ranges<Port>{ports(1, 10), ports(65535, 65535)},
+      every_second_port(300),
       Ranges<Ipv4>{{v4("0.0.0.0"), v4("0.0.0.255")}, {v4("224.0.0.0"), v4("255.255.255.255")}},
       Ranges<Ipv4>{{v4("10.0.0.1"), v4("10.0.0.1")}, {v4("10.0.0.3"), v4("10.0.0.3")}},
       Ranges<Ipv6>{{v6("::"), v6("::1")}, {v6("fd00::"), v6("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")}},
