@@ -20,6 +20,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import tarfile
 import tempfile
 import time
 
@@ -192,13 +193,11 @@ class Engine:
 
         `configuration` is in a Dockerfile's words, such as `ENTRYPOINT ["/sluice"]`.
         """
-        with tempfile.TemporaryDirectory(dir=self.scratch) as root:
-            for inside, source in files.items():
-                for place, original in [(inside, source), *((library, library) for library in libraries_of(source))]:
-                    _put(root + place, original)
-            changes = [word for line in configuration for word in ("--change", line)]
-            with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as archive:
-                self.podman("import", "--quiet", *changes, "-", name, stdin=archive.stdout)
+        changes = [word for line in configuration for word in ("--change", line)]
+        with tempfile.TemporaryFile(dir=self.scratch) as archive:
+            _pack(files, archive)
+            archive.seek(0)
+            self.podman("import", "--quiet", *changes, "-", name, stdin=archive)
 
 
 def _removed(folder):
@@ -207,10 +206,17 @@ def _removed(folder):
     return not os.path.exists(folder)
 
 
-def _put(place, original):
-    os.makedirs(os.path.dirname(place), exist_ok=True)
-    if not os.path.exists(place):
-        shutil.copy(original, place)
+def _pack(files, archive):
+    """Writes the files and their libraries, each once, as root's."""
+    wanted = dict(files)
+    for source in files.values():
+        wanted.update((library, library) for library in libraries_of(source))
+    with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
+        for inside, source in wanted.items():
+            entry = tar.gettarinfo(source, inside)
+            entry.uid = entry.gid = 0
+            with open(source, "rb") as content:
+                tar.addfile(entry, content)
 
 
 # ------------------------------------------------------------------------------------------------- nodes
@@ -225,7 +231,8 @@ class Node(Engine):
         self._namespace.callback(subprocess.run, ["ip", "netns", "delete", self.netns], stderr=subprocess.DEVNULL, check=False)
         try:
             subprocess.run(["ip", "netns", "add", self.netns], check=True)
-            commands = ["link set lo up", *(f"route add local {cidr} dev lo" for cidr in pods.ANY_ADDRESS)]
+            # The bridge is there before the first pod, as on a node.
+            commands = ["link set lo up", f"link add {BRIDGE} type bridge", *(f"route add local {cidr} dev lo" for cidr in pods.ANY_ADDRESS)]
             pods.succeeded(pods.run(["ip", "-batch", "-"], self.netns, stdin="\n".join(commands) + "\n"))
             super().__init__(self.netns)
         except BaseException:
@@ -253,18 +260,22 @@ class Node(Engine):
     def play(self, documents, *options, check=True):
         """`podman kube play` of these objects of Kubernetes, a list of dictionaries; JSON is YAML, too."""
         text = "\n---\n".join(map(json.dumps, documents))
-        done = self.podman("kube", "play", f"--network={NETWORK}", *options, "-", input=text, stdin=None, check=check)
-        return RunningPod(self, pod_name(documents), done)
+        # As in Kubernetes, an init container runs whenever the pod starts; podman's own wish is to run it once and remove it.
+        options = ["--annotation=io.podman.annotations.init.container.type=always", *options]
+        if not any(pod_spec(document).get("hostNetwork") for document in documents):
+            options.append(f"--network={NETWORK}")
+        done = self.podman("kube", "play", *options, "-", input=text, stdin=None, check=check)
+        return RunningPod(self, next(one["metadata"]["name"] for one in documents if one["kind"] == "Pod"), done)
 
     def remove_pods(self):
         self.podman("pod", "rm", "--force", "--all", "--time=0")
         self.podman("volume", "prune", "--force")
 
 
-def pod_name(documents):
-    """What podman calls the pod: it adds `-pod` to a Deployment's name."""
-    names = {document["kind"]: document["metadata"]["name"] for document in documents}
-    return names.get("Pod") or names["Deployment"] + "-pod"
+def pod_spec(document):
+    """The part of a Pod or of something that makes pods which says what is in the pod; empty where there is none."""
+    spec = document.get("spec", {})
+    return spec.get("template", {}).get("spec", {}) if "template" in spec else spec
 
 
 class RunningPod:
