@@ -114,8 +114,6 @@ void warn_of_the_other_family(const Settings& settings, const Log& log) {
 }  // namespace
 
 ExitCode apply(const Config& config, const Log& log) {
-  if (!format_is_one_of(*config, {OutputFormat::text, OutputFormat::json}, "text, json", log))
-    return ExitCode::bad_input;
   const Ruleset ruleset = compile(config);
   if (config->backend == BackendChoice::iptables && !iptables_rules(ruleset, log)) return ExitCode::bad_input;
   if (const ExitCode code = stand_in_namespace(*config, log, refuse_host_network); code != ExitCode::done) return code;
@@ -129,6 +127,8 @@ ExitCode apply(const Config& config, const Log& log) {
   const netfilter::Applied applied = backends.apply(wish(*config), ruleset, stamp());
   log_choice(applied, wish(*config), log);
   // Even if nothing changed: the run that replaced the rules may have been killed before it got here.
+  // A first apply looks for nothing, which would be a fifth of its time: where an earlier run with other options was
+  // killed before it made any rule, verify tells what it left, and the next apply removes it.
   if (applied.outcome != netfilter::Outcome::created) {
     for (const std::string& line : netfilter::remove_unwanted(state).done) log.debug("done: " + line);
   }

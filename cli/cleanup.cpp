@@ -1,3 +1,7 @@
+// cleanup --format json prints { "dry_run": bool, "removed": ["..."] }; with --dry-run, what would be removed.
+
+#include <nlohmann/json.hpp>
+
 #include "cli/commands.hpp"
 #include "cli/output.hpp"
 #include "cli/preparation.hpp"
@@ -8,10 +12,15 @@
 namespace sluice::cli {
 
 ExitCode cleanup(const Config& config, const Log& log) {
-  if (!format_is_one_of(*config, {OutputFormat::text}, "text", log)) return ExitCode::bad_input;
   if (const ExitCode code = stand_in_namespace(*config, log); code != ExitCode::done) return code;
   const auto rules = netfilter::Backends(config->lock_timeout).remove(config->dry_run);
   const auto removed = netfilter::remove_unwanted(NamespaceState{}, config->dry_run);
+  if (config->format == OutputFormat::json) {
+    nlohmann::ordered_json json = {{"dry_run", config->dry_run}, {"removed", rules}};
+    for (const std::string& line : removed.done) json["removed"].push_back(line);
+    print_what_was_done(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n", log);
+    return ExitCode::done;
+  }
   const std::string verb = config->dry_run ? "would remove: " : "removed: ";
   std::string text;
   for (const std::string& line : rules) text += verb + line + "\n";

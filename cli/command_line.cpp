@@ -226,6 +226,11 @@ Request read_request(const std::vector<std::string>& arguments, const std::vecto
   return request;
 }
 
+LogFormat log_format_asked_for(const RawConfig& raw) {
+  const auto said = effective_values(raw, "log-format");
+  return said.size() == 1 && said.front().text == "json" ? LogFormat::json : LogFormat::text;
+}
+
 std::string help_text() {
   std::string text =
       "sluice captures a pod's traffic for its sidecar proxy.\n\n"

@@ -23,4 +23,7 @@ Request read_request(const std::vector<std::string>& arguments, const std::vecto
 std::string help_text();
 std::string version_text();
 
+/// What --log-format asks for, whatever is wrong with the rest.
+LogFormat log_format_asked_for(const RawConfig& raw);
+
 }  // namespace sluice::cli

@@ -1,24 +1,42 @@
 #include "cli/commands.hpp"
 
 #include <algorithm>
+#include <optional>
+
+#include "rules/text.hpp"
 
 namespace sluice::cli {
 namespace {
 
 constexpr Command table[] = {
-    {"apply", "program the rules (what sluice does when no command is given)", apply},
-    {"plan", "print what would be programmed; the same as --dry-run", plan},
-    {"cleanup", "remove whatever any sluice made in this namespace; the same as --cleanup", cleanup},
+    {"apply", "program the rules (what sluice does when no command is given)", "text, json", apply},
+    {"plan", "print what would be programmed; the same as --dry-run", "nft, iptables, json, mermaid, dot", plan},
+    {"cleanup", "remove whatever any sluice made in this namespace; the same as --cleanup", "text, json", cleanup},
     {"verify", "compare the kernel's rules with this configuration; exit 3 and a diff by rule where they differ",
-     verify},
-    {"status", "say what is programmed, by which version and options, and what each rule has counted", status},
-    {"doctor", "say what this kernel, container and namespace allow, and what to do where they do not", doctor},
-    {"explain", "say what happens to one connection, which rule decides, and why the others do not", explain},
+     "text, json", verify},
+    {"status", "say what is programmed, by which version and options, and what each rule has counted",
+     "text, json, iptables, nft", status},
+    {"doctor", "say what this kernel, container and namespace allow, and what to do where they do not", "text, json",
+     doctor},
+    {"explain", "say what happens to one connection, which rule decides, and why the others do not", "text, json",
+     explain},
 };
 
 const Command& named(std::string_view name) {
   return *std::find_if(std::begin(table), std::end(table),
                        [&](const Command& command) { return command.name == name; });
+}
+
+/// Where the option was said, where that is not merely a preset or the default.
+std::optional<RawValue> said(const RawConfig& raw, std::string_view option) {
+  const auto values = effective_values(raw, option);
+  if (values.empty() || values.front().origin.source >= Source::preset) return std::nullopt;
+  return values.front();
+}
+
+bool is_in(std::string_view names, std::string_view format) {
+  const auto known = split(names, ',');
+  return std::any_of(known.begin(), known.end(), [&](std::string_view one) { return trimmed(one) == format; });
 }
 
 }  // namespace
@@ -29,6 +47,35 @@ const Command& effective(const Command& asked, const Settings& settings) {
   if (asked.name != "apply") return asked;
   if (settings.cleanup) return named("cleanup");
   return settings.dry_run ? named("plan") : asked;
+}
+
+std::vector<Problem> misplaced(const Command& asked, const Settings& settings, const RawConfig& raw) {
+  const Command& command = effective(asked, settings);
+  std::vector<Problem> problems;
+  const auto format = said(raw, "format");
+  const bool compares = command.name == "plan" && settings.diff;
+  const std::string_view formats = compares ? "text, json" : command.formats;
+  if (format && settings.format && !is_in(formats, trimmed(format->text))) {
+    problems.push_back({format->origin.where, "\"" + std::string(trimmed(format->text)) + "\" is no format of sluice " +
+                                                  std::string(command.name) + (compares ? " --diff" : "") +
+                                                  "; allowed: " + std::string(formats)});
+  }
+  // A variable or a file may serve several commands; what they say is only refused where following the command would
+  // do what it was meant to prevent.
+  const auto diff = said(raw, "diff");
+  const bool changes_something = command.name == "apply" || command.name == "cleanup";
+  if (settings.diff && command.name != "plan" && (changes_something || diff->origin.source == Source::flag)) {
+    problems.push_back({diff->origin.where, "is an option of sluice plan, not of " + std::string(command.name) +
+                                                "; allowed: sluice plan --diff, or leave it out"});
+  }
+  const auto cleanup = said(raw, "cleanup");
+  if (settings.cleanup && command.name != "cleanup" &&
+      (command.name == "plan" || cleanup->origin.source == Source::flag)) {
+    problems.push_back(
+        {cleanup->origin.where, "contradicts the command " + std::string(command.name) +
+                                    "; allowed: sluice cleanup, with --dry-run where it is only to be told"});
+  }
+  return problems;
 }
 
 }  // namespace sluice::cli

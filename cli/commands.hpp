@@ -3,6 +3,7 @@
 
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "cli/exit_code.hpp"
 #include "cli/log.hpp"
@@ -20,7 +21,8 @@ ExitCode doctor(const Config& config, const Log& log);
 
 struct Command {
   std::string_view name;
-  std::string_view help;  ///< one sentence
+  std::string_view help;     ///< one sentence
+  std::string_view formats;  ///< what --format may say, separated by ", "
   ExitCode (*run)(const Config&, const Log&);
 };
 
@@ -29,5 +31,9 @@ std::span<const Command> commands();
 
 /// The command that is meant: `apply --dry-run` is plan, `apply --cleanup` is cleanup.
 const Command& effective(const Command& asked, const Settings& settings);
+
+/// Options that the command cannot follow, although their values are sound: a format that it does not print, --diff
+/// where something would be changed, --cleanup with a command that removes nothing.
+std::vector<Problem> misplaced(const Command& asked, const Settings& settings, const RawConfig& raw);
 
 }  // namespace sluice::cli

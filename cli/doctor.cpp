@@ -349,9 +349,7 @@ std::string words(const Examination& examination) {
 
 }  // namespace
 
-ExitCode doctor(const Config& config, const Log& log) {
-  if (!format_is_one_of(*config, {OutputFormat::text, OutputFormat::json}, "text, json", log))
-    return ExitCode::bad_input;
+ExitCode doctor(const Config& config, const Log& /*log*/) {
   if (!config->netns.empty()) netfilter::enter_network_namespace(config->netns);
   Examination examination(config);
   examination.place();

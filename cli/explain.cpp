@@ -165,8 +165,6 @@ ExitCode judge_live(const Settings& settings, const Connection& connection, cons
 }  // namespace
 
 ExitCode explain(const Config& config, const Log& log) {
-  if (!format_is_one_of(*config, {OutputFormat::text, OutputFormat::json}, "text, json", log))
-    return ExitCode::bad_input;
   const AssumedConnection judged = connection_of(config->question);
   Decision decision;
   if (config->live) {

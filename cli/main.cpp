@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "cli/command_line.hpp"
+#include "cli/commands.hpp"
 #include "cli/output.hpp"
 #include "netfilter/errors.hpp"
 #include "netfilter/system_files.hpp"
@@ -18,9 +19,13 @@ ExitCode run(const sluice::cli::Request& request) {
     return ExitCode::done;
   }
   sluice::Validation validation = validate(request.raw, sluice::netfilter::system_lookups());
-  const bool sound = validation.config && request.problems.errors.empty();
-  const sluice::cli::Log log(validation.config ? (*validation.config)->log_format : sluice::LogFormat::text,
-                             validation.config ? (*validation.config)->log_level : sluice::LogLevel::info);
+  if (validation.config && request.problems.errors.empty()) {
+    validation.problems.errors = misplaced(*request.command, **validation.config, request.raw);
+  }
+  const bool sound = validation.config && request.problems.errors.empty() && validation.problems.errors.empty();
+  const sluice::cli::Log log(
+      validation.config ? (*validation.config)->log_format : sluice::cli::log_format_asked_for(request.raw),
+      validation.config ? (*validation.config)->log_level : sluice::LogLevel::info);
   log.problems(request.problems);
   log.problems(validation.problems);
   if (!sound) {

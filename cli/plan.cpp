@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "cli/commands.hpp"
 #include "cli/comparison.hpp"
 #include "cli/output.hpp"
@@ -22,10 +24,18 @@ std::string with_commands(const NamespaceState& state, const std::string& rules)
 /// What apply would change, by rule.
 ExitCode compare_with_kernel(const Config& config, const Log& log) {
   if (const ExitCode code = stand_in_namespace(*config, log); code != ExitCode::done) return code;
+  const std::vector<Difference> differences = differences_in_kernel(config);
   std::string text;
-  for (const Difference& difference : differences_in_kernel(config)) text += to_text(difference);
-  print(text.empty() ? "no difference\n" : text);
-  return text.empty() ? ExitCode::done : ExitCode::drift;
+  if (config->format == OutputFormat::json) {
+    const nlohmann::ordered_json json = {{"match", differences.empty()}, {"drift", to_json(differences)}};
+    text = json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  } else if (differences.empty()) {
+    text = "no difference\n";
+  } else {
+    for (const Difference& difference : differences) text += to_text(difference);
+  }
+  print(text);
+  return differences.empty() ? ExitCode::done : ExitCode::drift;
 }
 
 /// Nothing, with an explanation, where the rules cannot be said in that format.
@@ -52,9 +62,6 @@ std::optional<std::string> rendered(const Config& config, const Log& log) {
 }  // namespace
 
 ExitCode plan(const Config& config, const Log& log) {
-  const auto known = {OutputFormat::nft, OutputFormat::iptables, OutputFormat::json, OutputFormat::mermaid,
-                      OutputFormat::dot};
-  if (!format_is_one_of(*config, known, "nft, iptables, json, mermaid, dot", log)) return ExitCode::bad_input;
   if (config->diff) return compare_with_kernel(config, log);
   const auto text = rendered(config, log);
   if (!text) return ExitCode::bad_input;

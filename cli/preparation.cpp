@@ -36,11 +36,4 @@ std::optional<IptablesRuleset> iptables_rules(const Ruleset& ruleset, const Log&
   return std::nullopt;
 }
 
-bool format_is_one_of(const Settings& settings, std::initializer_list<OutputFormat> known, const char* names,
-                      const Log& log) {
-  if (!settings.format || std::find(known.begin(), known.end(), *settings.format) != known.end()) return true;
-  log.error(std::string("--format: not a format of this command; allowed: ") + names);
-  return false;
-}
-
 }  // namespace sluice::cli

@@ -22,8 +22,4 @@ netfilter::BackendWish wish(const Settings& settings);
 /// The rules in iptables' terms; nothing, with an explanation, where that would take too many of them.
 std::optional<IptablesRuleset> iptables_rules(const Ruleset& ruleset, const Log& log);
 
-/// The formats that a command knows; explains and returns false for another.
-bool format_is_one_of(const Settings& settings, std::initializer_list<OutputFormat> known, const char* names,
-                      const Log& log);
-
 }  // namespace sluice::cli

@@ -179,11 +179,7 @@ Report read(std::vector<netfilter::Found> all, netfilter::Backends& backends) {
   report.readable = readable_rules(report.observed);
   read_comment(report);
   recover_configuration(report, backends);
-  for (std::string line : netfilter::remove_unwanted(NamespaceState{}, true).done) {
-    constexpr std::string_view verb = " del ";
-    if (const std::size_t at = line.find(verb); at != std::string::npos) line.replace(at, verb.size(), " add ");
-    report.in_namespace.push_back(line);
-  }
+  report.in_namespace = netfilter::unwanted(NamespaceState{});
   look_for_trouble(report);
   return report;
 }
@@ -306,8 +302,6 @@ ExitCode print_iptables(const Report& report, const Log& log) {
 }  // namespace
 
 ExitCode status(const Config& config, const Log& log) {
-  const auto known = {OutputFormat::text, OutputFormat::json, OutputFormat::nft, OutputFormat::iptables};
-  if (!format_is_one_of(*config, known, "text, json, nft, iptables", log)) return ExitCode::bad_input;
   if (const ExitCode code = stand_in_namespace(*config, log); code != ExitCode::done) return code;
   netfilter::Backends backends(config->lock_timeout);
   auto found = backends.observe();

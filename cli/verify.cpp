@@ -31,8 +31,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 using netfilter::ProbeResult;
 
-constexpr char own_table[] = "inet sluice";
-
 struct Probed {
   ProbeCase asked;
   Decision expected;
@@ -158,25 +156,6 @@ bool all_as_expected(const Report& report) {
 
 bool matches(const Report& report) { return report.drift.empty() && report.shadows.empty() && all_as_expected(report); }
 
-/// The chain of a difference names its table, too, wherever it is not the one of our own.
-Json one_drift_json(const Difference& d) {
-  const std::size_t end = d.chain.rfind(' ');
-  const bool elsewhere = end != std::string::npos;
-  return {{"rule", d.rule},
-          {"table", elsewhere ? d.chain.substr(0, end) : own_table},
-          {"chain", elsewhere ? d.chain.substr(end + 1) : d.chain},
-          {"kind", d.kind},
-          {"expected", d.expected},
-          {"found", d.found}};
-}
-
-Json drift_json(const Report& report) {
-  Json all = Json::array();
-  for (const Difference& d : report.drift) all.push_back(one_drift_json(d));
-  for (const Difference& d : report.shadows) all.push_back(one_drift_json(d));
-  return all;
-}
-
 Json probe_json(const Probed& probed) {
   const Connection& c = probed.asked.connection;
   return {{"connection", probed.asked.what},
@@ -192,7 +171,9 @@ Json probe_json(const Probed& probed) {
 }
 
 std::string json_text(const Report& report) {
-  Json json = {{"match", matches(report)}, {"drift", drift_json(report)}, {"probe", Json::array()}};
+  std::vector<Difference> all = report.drift;
+  all.insert(all.end(), report.shadows.begin(), report.shadows.end());
+  Json json = {{"match", matches(report)}, {"drift", to_json(all)}, {"probe", Json::array()}};
   for (const Probed& probed : report.probes) json["probe"].push_back(probe_json(probed));
   json["warnings"] = report.warnings;
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -216,7 +197,8 @@ std::string words(const Report& report) {
   std::string text;
   for (const Difference& difference : report.drift) text += to_text(difference);
   for (const Difference& d : report.shadows) {
-    text += "! " + d.chain + " [" + d.rule + "] " + d.found + ": another tool's rule, asked before sluice's\n";
+    text += "! " + d.chain + " [" + d.rule + "] " + d.found +
+            ": another tool's rule, asked before sluice's; sluice doctor tells what to do\n";
   }
   const std::size_t count = report.drift.size() + report.shadows.size();
   text += count == 0
@@ -242,8 +224,6 @@ ExitCode outcome(const Report& report, const Log& log) {
 }  // namespace
 
 ExitCode verify(const Config& config, const Log& log) {
-  if (!format_is_one_of(*config, {OutputFormat::text, OutputFormat::json}, "text, json", log))
-    return ExitCode::bad_input;
   Report report;
   // First, because it needs what is dropped next.
   if (config->probe && netfilter::has_net_admin()) report.probes = make_probes(config);

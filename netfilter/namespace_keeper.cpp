@@ -346,6 +346,19 @@ void each_missing(Keeper& keeper, const NamespaceState& wanted, const Visit& vis
   }
 }
 
+/// Calls `visit` with each item that is ours and that `wanted` does not name: rules first, which need the routes.
+template <typename Visit>
+void each_unwanted(Keeper& keeper, const NamespaceState& wanted, const Visit& visit) {
+  const auto visit_all = [&](const auto& items) {
+    for (const auto& item : items) {
+      if (!wants(wanted, item)) visit(item);
+    }
+  };
+  visit_all(keeper.our_rules());
+  visit_all(keeper.our_routes());
+  visit_all(keeper.our_addresses());
+}
+
 }  // namespace
 
 bool has_global_address(Family family) { return Keeper().has_global(family); }
@@ -361,6 +374,13 @@ std::vector<std::string> missing(const NamespaceState& wanted) {
   return lines;
 }
 
+std::vector<std::string> unwanted(const NamespaceState& wanted) {
+  Keeper keeper;
+  std::vector<std::string> lines;
+  each_unwanted(keeper, wanted, [&](const auto& item) { lines.push_back(to_text(item, "add")); });
+  return lines;
+}
+
 KeptChanges add_missing(const NamespaceState& wanted) {
   if (wanted == NamespaceState{}) return {};
   Keeper keeper;
@@ -373,18 +393,12 @@ KeptChanges remove_unwanted(const NamespaceState& wanted, bool pretend) {
   Keeper keeper;
   KeptChanges changes;
   std::optional<std::pair<Refusal, std::string>> first;
-  const auto remove_all = [&](const auto& items) {
-    for (const auto& item : items) {
-      if (wants(wanted, item)) continue;
-      const std::string step = to_text(item, "del");
-      const auto refusal = pretend ? std::nullopt : keeper.change(item, false);
-      if (!refusal) changes.done.push_back(step);
-      if (refusal && !first) first = {*refusal, step};
-    }
-  };
-  remove_all(keeper.our_rules());
-  remove_all(keeper.our_routes());
-  remove_all(keeper.our_addresses());
+  each_unwanted(keeper, wanted, [&](const auto& item) {
+    const std::string step = to_text(item, "del");
+    const auto refusal = pretend ? std::nullopt : keeper.change(item, false);
+    if (!refusal) changes.done.push_back(step);
+    if (refusal && !first) first = {*refusal, step};
+  });
   if (first) refuse(first->first, first->second);
   return changes;
 }

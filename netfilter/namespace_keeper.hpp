@@ -22,6 +22,10 @@ struct KeptChanges {
 /// out where that is disabled. Changes nothing. Throws KernelError.
 std::vector<std::string> missing(const NamespaceState& wanted);
 
+/// What sluice made and `wanted` does not name, one line each, as `ip` was told to add it. Changes nothing. Throws
+/// KernelError.
+std::vector<std::string> unwanted(const NamespaceState& wanted);
+
 /// Adds what `wanted` names and the namespace lacks. To be called before the rules that need it are made. A family that
 /// is disabled is a warning. Throws KernelError for any other refusal, after removing what it had added.
 KeptChanges add_missing(const NamespaceState& wanted);

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "rules/lint.hpp"
 #include "rules/option_reader.hpp"
 #include "rules/options.hpp"
+#include "rules/said.hpp"
 #include "rules/text.hpp"
 
 namespace sluice {
@@ -54,23 +56,6 @@ RawConfig with_preset(RawConfig raw, Preset preset, Problems& problems) {
   }
   return raw;
 }
-
-/// Where an option that was set was set; for messages about combinations.
-class Said {
- public:
-  explicit Said(const RawConfig& raw) : raw_(raw) {}
-
-  /// By flag, variable or file: not merely by default or preset.
-  [[nodiscard]] bool explicitly(std::string_view option) const {
-    return in_force(raw_, *find_option(option)).front().origin.source < Source::preset;
-  }
-  [[nodiscard]] std::string where(std::string_view option) const {
-    return in_force(raw_, *find_option(option)).front().origin.where;
-  }
-
- private:
-  const RawConfig& raw_;
-};
 
 void check_identity(const Settings& s, const Said& said, Problems& problems) {
   if (s.proxy_uids.empty() && s.proxy_gids.empty() && !s.proxy_mark) {
@@ -152,9 +137,11 @@ void check_without_effect(const Settings& s, const Said& said, Problems& problem
   if (s.dns == DnsMode::off) idle("dns-port", "has no effect without --dns");
   if (s.inbound_mode == InboundMode::off) {
     if (s.hairpin == Hairpin::direct) idle("inbound-port", "has no effect with --inbound-mode off");
-    for (const std::string_view option : {"inbound-ports", "exclude-inbound-ports", "exclude-inbound-cidrs"}) {
+    for (const std::string_view option :
+         {"inbound-ports", "exclude-inbound-ports", "exclude-inbound-cidrs", "forwarded"}) {
       idle(option, "has no effect with --inbound-mode off");
     }
+    if (s.hairpin == Hairpin::direct) idle("tunnel-ports", "has no effect with --inbound-mode off");
   }
   if (s.hairpin == Hairpin::inbound && s.inbound_mode == InboundMode::redirect && s.passthrough_source.empty()) {
     problems.warnings.push_back({said.where("hairpin"),
@@ -231,6 +218,7 @@ Validation validate(const RawConfig& raw, const Lookups& lookups) {
     check_contradictions(settings, said, problems);
     check_without_effect(settings, said, problems);
     check_question(settings.question, said, problems);
+    std::ranges::move(lint(settings, said), std::back_inserter(problems.warnings));
   }
   if (problems.errors.empty()) result.config = Config(std::move(settings));
   return result;

@@ -145,7 +145,7 @@ constexpr OptionSpec table[] = {
    [](R& r, S& s) { s.cleanup = r.flag(); }},
   {"diff", Arity::flag, "", "false", g_run, "with plan: compare with the kernel, + and - by rule; exit 3 where something would change",
    [](R& r, S& s) { s.diff = r.flag(); }},
-  {"format", Arity::single, "FORMAT", "", g_run, "of the output: plan takes nft, iptables, json, mermaid or dot; others text or json",
+  {"format", Arity::single, "FORMAT", "", g_run, "of the output: text or json; plan takes nft, iptables, json, mermaid or dot, and status iptables or nft as well",
    [](R& r, S& s) {
      if (!r.explicitly_set()) return;
      s.format = r.choice<OutputFormat>({{"text", OutputFormat::text}, {"json", OutputFormat::json}, {"nft", OutputFormat::nft},

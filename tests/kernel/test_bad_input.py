@@ -1,5 +1,6 @@
 """Wrong input: exit 2, a message that names where, what and what is allowed, and a kernel that was not touched."""
 
+import json
 import subprocess
 
 import pytest
@@ -117,6 +118,16 @@ BAD = [
     flag(["aply"], '"aply"', "is no command", "did you mean apply?"),
     flag(["apply", "cleanup"], '"cleanup"', "second command"),
     flag(["15001"], '"15001"', "is no command"),
+    flag(["--diff"], "--diff", "of sluice plan, not of apply", "plan --diff"),
+    flag(["cleanup", "--diff"], "--diff", "not of cleanup", "plan --diff"),
+    flag(["verify", "--diff"], "--diff", "not of verify", "plan --diff"),
+    flag(["plan", "--cleanup"], "--cleanup", "contradicts the command plan", "sluice cleanup"),
+    flag(["verify", "--cleanup"], "--cleanup", "contradicts the command verify", "sluice cleanup"),
+    flag(["verify", "--format", "nft"], "--format", '"nft" is no format of sluice verify', "text, json"),
+    flag(["plan", "--format", "text"], "--format", '"text"', "nft, iptables, json, mermaid, dot"),
+    flag(["plan", "--diff", "--format", "dot"], "--format", '"dot" is no format of sluice plan --diff', "text, json"),
+    flag(["cleanup", "--format", "iptables"], "--format", '"iptables"', "text, json"),
+    flag(["status", "--format", "mermaid"], "--format", '"mermaid"', "text, json, iptables, nft"),
     flag(["--proxy-port"], "--proxy-port", "missing", "a value"),
     flag(["--exclude-outbound-ports", "--dry-run"], "--exclude-outbound-ports", '"--dry-run"', "looks like a flag"),
     flag(["--proxy-port", LONG[:100_000]], "--proxy-port", "100000 bytes"),
@@ -128,6 +139,8 @@ BAD = [
     variable("SLUICE_PROXY_PORT", "", '""'),
     variable("SLUICE_DROP_INVALID", "maybe", '"maybe"', "true, false"),
     variable("SLUICE_EXCLUDE_OUTBOUND_CIDRS", "10.0.0.0/33", '"10.0.0.0/33"'),
+    variable("SLUICE_DIFF", "true", "of sluice plan, not of apply", "plan --diff"),
+    variable("SLUICE_FORMAT", "dot", '"dot" is no format of sluice apply', "text, json"),
     variable("SLUICE_CONFIG", "/no/such/file", '"/no/such/file"'),
     # files
     file("proxy-port = 0\n", "sluice.toml:1", '"0"', "1 to 65535"),
@@ -181,6 +194,13 @@ def test_every_mistake_is_told_at_once(quiet_pod, tmp_path):
         assert mistake in done.stderr
 
 
+def test_a_log_in_json_tells_mistakes_in_json(quiet_pod, tmp_path):
+    done = quiet_pod.sluice("--proxy-port", "0", env={"SLUICE_LOG_FORMAT": "json"}, check=False)
+    assert done.returncode == 2
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert any(line["level"] == "error" and "--proxy-port" in line["message"] for line in lines)
+
+
 def test_bad_input_opens_no_socket(quiet_pod, tmp_path):
     trace = tmp_path / "trace"
     done = subprocess.run(
@@ -200,6 +220,8 @@ WARNED = [
     (["--dns-port", "5353"], {}, "no effect"),
     (["--hairpin", "inbound"], {}, "--passthrough-source"),
     (["--preset", "istio", "--exclude-inbound-ports", "80"], {}, "replaces"),
+    (["--exclude-outbound-cidrs", "0.0.0.0/0"], {}, "--outbound-cidrs"),
+    ([], {"SLUICE_EXCLUDE_INBOUND_PORTS": "15001"}, "SLUICE_EXCLUDE_INBOUND_PORTS: 15001 is also --proxy-port"),
     ([], {"SLUICE_PROXY_PROT": "1"}, "SLUICE_PROXY_PORT"),
 ]
 

@@ -1,5 +1,6 @@
 """The life of a set of rules: apply, apply again, replace, clean up, and what is captured meanwhile."""
 
+import json
 import subprocess
 import time
 
@@ -334,6 +335,14 @@ def test_a_second_cleanup_finds_nothing_and_succeeds(mesh):
     generation = mesh.generation()
     mesh.sluice("cleanup")
     assert mesh.generation() == generation
+
+
+def test_cleanup_tells_programs_what_it_removed(mesh):
+    mesh.sluice(*APPLY)
+    for dry_run in (True, False):
+        told = mesh.sluice("cleanup", "--format", "json", *["--dry-run"] * dry_run)
+        assert json.loads(told.stdout) == {"dry_run": dry_run, "removed": ["table inet sluice"]}
+    assert json.loads(mesh.sluice("cleanup", "--format", "json").stdout) == {"dry_run": False, "removed": []}
 
 
 # ------------------------------------------------------------------------------------- beside and without nft

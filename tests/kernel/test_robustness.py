@@ -1,5 +1,6 @@
 """Large lists, interrupted calls, lost answers, missing privileges."""
 
+import json
 import subprocess
 
 import pytest
@@ -134,6 +135,29 @@ def test_a_plan_compared_with_the_kernel_tells_every_rule_that_would_change(pod)
     assert other.returncode == 3
     assert other.stdout == "- outbound [proxy] meta skuid 1337 accept\n+ outbound [proxy] meta skuid 99 accept\n"
     assert pod.generation() == before
+
+
+def test_a_comparison_is_also_for_programs(pod):
+    pod.sluice()
+    told = pod.sluice("plan", "--diff", "--format", "json", "--proxy-uid", "99", check=False)
+    assert told.returncode == 3
+    said = json.loads(told.stdout)
+    assert said["match"] is False
+    assert said["drift"] == [{"rule": "proxy", "table": "inet sluice", "chain": "outbound", "kind": "changed",
+                              "expected": "meta skuid 99 accept", "found": "meta skuid 1337 accept"}]
+    same = pod.sluice("plan", "--diff", "--format", "json")
+    assert json.loads(same.stdout) == {"match": True, "drift": []}
+
+
+def test_a_route_that_an_earlier_configuration_needed_is_a_difference(pod):
+    pod.sluice()
+    pod.ip("rule add fwmark 7 lookup 77 protocol 115")
+    for command in (["plan", "--diff"], ["verify"]):
+        told = pod.sluice(*command, check=False)
+        assert told.returncode == 3
+        assert "- ip -4 rule add fwmark 0x00000007 lookup 77\n" in told.stdout
+    pod.sluice()
+    assert pod.sluice("verify").stdout.startswith("no drift")
 
 
 @pytest.mark.parametrize("mutation", [
