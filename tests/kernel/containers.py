@@ -153,6 +153,7 @@ class Engine:
             stderr=(self.scratch / "messages").open("w"),
             text=True,
             start_new_session=True,
+            preexec_fn=pods.die_with_parent,
             env={**os.environ, "CONFIGURATION": str(self.scratch / "etc")},
         )
         self._stack.callback(self._end)

@@ -124,6 +124,11 @@ CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
 
 
+def die_with_parent():
+    """Runs in the child, before exec: nothing outlives the tests, whatever ends them."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _become(netns, uid, gid):
     """Runs in the child, before exec: enters the namespace, then lays down what the user must not have."""
     with open(f"/run/netns/{netns}") as namespace:
@@ -136,7 +141,7 @@ def _become(netns, uid, gid):
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     # After the change of user, which would reset it.
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
 
 
 def spawn(argv, netns, uid=ROOT_UID, **options):
