@@ -116,7 +116,8 @@ void warn_of_the_other_family(const Settings& settings, const Log& log) {
 ExitCode apply(const Config& config, const Log& log) {
   const Ruleset ruleset = compile(config);
   if (config->backend == BackendChoice::iptables && !iptables_rules(ruleset, log)) return ExitCode::bad_input;
-  if (const ExitCode code = stand_in_namespace(*config, log, refuse_host_network); code != ExitCode::done) return code;
+  const Footing footing = stand_in_namespace_to_apply(*config, log, refuse_host_network);
+  if (footing.code != ExitCode::done) return footing.code;
 
   const NamespaceState state = namespace_state(config);
   netfilter::Backends backends(config->lock_timeout);
@@ -126,6 +127,7 @@ ExitCode apply(const Config& config, const Log& log) {
   for (const std::string& line : added.warnings) log.warning(line);
   const netfilter::Applied applied = backends.apply(wish(*config), ruleset, stamp());
   log_choice(applied, wish(*config), log);
+  if (footing.helpers_possible && applied.backend != netfilter::BackendKind::iptables_legacy) settle(*config, log);
   // Even if nothing changed: the run that replaced the rules may have been killed before it got here.
   // A first apply looks for nothing, which would be a fifth of its time: where an earlier run with other options was
   // killed before it made any rule, verify tells what it left, and the next apply removes it.

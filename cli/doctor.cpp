@@ -20,6 +20,7 @@
 #include "netfilter/features.hpp"
 #include "netfilter/foreign_chains.hpp"
 #include "netfilter/namespaces.hpp"
+#include "netfilter/privileges.hpp"
 #include "netfilter/system_files.hpp"
 #include "rules/compile.hpp"
 #include "rules/text.hpp"
@@ -70,17 +71,20 @@ class Examination {
            "this is a node's own network namespace (" + reason + "), where apply refuses to work",
            "run sluice in the pod's namespace (no hostNetwork, or --netns), or insist with --allow-host-network");
     }
+    seccomp();
   }
 
-  void container(bool net_admin) {
-    if (net_admin) {
+  void container(const netfilter::Dropped& dropped) {
+    if (!dropped.shortfall) {
       note("capability", Severity::ok, "CAP_NET_ADMIN is there; nothing else is needed");
     } else {
-      note("capability", Severity::error, "CAP_NET_ADMIN is missing",
-           "add NET_ADMIN to securityContext.capabilities.add of the container, or run as root");
+      note("capability", Severity::error, "CAP_NET_ADMIN is missing: " + dropped.shortfall->why,
+           dropped.shortfall->remedy);
     }
     user_namespace();
-    seccomp();
+    note("confinement", Severity::info,
+         dropped.no_filter.empty() ? "a seccomp filter of sluice's own holds while it looks at the kernel"
+                                   : "no seccomp filter of sluice's own: " + dropped.no_filter);
     if (!netfilter::is_up("lo")) {
       note("loopback", Severity::warning, "the interface lo is down; redirected connections go over it",
            "ip link set lo up");
@@ -149,6 +153,18 @@ class Examination {
     const ssize_t length = readlink("/proc/self/ns/user", link, sizeof link - 1);
     // PROC_USER_INIT_INO, linux/proc_ns.h
     const bool first = length > 0 && std::string_view(link) == "user:[4026531837]";
+    if (netfilter::network_owner() == netfilter::NetworkOwner::inner) {
+      note("user-namespace", Severity::info,
+           "the network namespace belongs to a user namespace of its own: user IDs in rules are those that the pod "
+           "sees");
+      return;
+    }
+    if (netfilter::network_owner() == netfilter::NetworkOwner::outer) {
+      note("user-namespace", Severity::error,
+           "the network namespace belongs to another user namespace, where the capabilities of this one do not count",
+           "run sluice in the user namespace that the network namespace was made in, or from the node with --netns");
+      return;
+    }
     note("user-namespace", Severity::info,
          first ? "the machine's own user namespace"
                : "a user namespace of its own: user IDs in rules are those that this container sees");
@@ -353,10 +369,9 @@ ExitCode doctor(const Config& config, const Log& /*log*/) {
   if (!config->netns.empty()) netfilter::enter_network_namespace(config->netns);
   Examination examination(config);
   examination.place();
-  netfilter::drop_privileges(netfilter::HelperPrograms::never);
-  const bool net_admin = netfilter::has_net_admin();
-  examination.container(net_admin);
-  if (net_admin) examination.kernel();
+  const netfilter::Dropped dropped = netfilter::drop_privileges(netfilter::Needs{});
+  examination.container(dropped);
+  if (!dropped.shortfall) examination.kernel();
   examination.settings();
   examination.proxy();
   print(config->format == OutputFormat::json ? json_text(examination) : words(examination));

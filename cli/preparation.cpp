@@ -4,23 +4,60 @@
 
 #include "netfilter/iptables_legacy.hpp"
 #include "netfilter/namespaces.hpp"
+#include "netfilter/privileges.hpp"
 
 namespace sluice::cli {
 
-ExitCode stand_in_namespace(const Settings& settings, const Log& log, ExitCode (*check)(const Settings&, const Log&)) {
+namespace {
+
+/// iptables' own programs can be the last resort, and are there. Where they are not, no backend is lost: the legacy
+/// variant then fails at its first step.
+bool may_end_with_legacy(const Settings& settings) {
+  return candidates(wish(settings)).back() == netfilter::BackendKind::iptables_legacy &&
+         netfilter::legacy_programs_installed();
+}
+
+netfilter::Needs needs(const Settings& settings, bool helper_programs) {
+  return {helper_programs, settings.close_wait_timeout.has_value()};
+}
+
+void log_filter(const std::string& missing, const Log& log) {
+  log.debug(missing.empty() ? "a seccomp filter holds from here on" : "no seccomp filter: " + missing);
+}
+
+Footing stand(const Settings& settings, const Log& log, ExitCode (*check)(const Settings&, const Log&),
+              bool (*may_need_helpers)(const Settings&)) {
   if (!settings.netns.empty()) netfilter::enter_network_namespace(settings.netns);
   // Before privileges go: without them another process's namespace cannot be looked at.
   if (check != nullptr) {
-    if (const ExitCode code = check(settings, log); code != ExitCode::done) return code;
+    if (const ExitCode code = check(settings, log); code != ExitCode::done) return {code, false};
   }
-  // Only iptables' own programs need more, and only where its old tables are meant, or hold rules that have to go.
-  const auto kinds = candidates(wish(settings));
-  const bool helpers = kinds.back() == netfilter::BackendKind::iptables_legacy || netfilter::legacy_rules_present();
-  netfilter::drop_privileges(helpers ? netfilter::HelperPrograms::possible : netfilter::HelperPrograms::never);
-  if (netfilter::has_net_admin()) return ExitCode::done;
-  log.error("the capability CAP_NET_ADMIN is missing; nothing was changed");
-  log.hint("add NET_ADMIN to securityContext.capabilities.add of the container, or run as root");
-  return ExitCode::unsupported;
+  const bool old_rules = netfilter::legacy_rules_present();
+  if (!settings.netns.empty() && (settings.backend == BackendChoice::iptables || old_rules)) {
+    netfilter::enter_user_namespace_of_network();
+  }
+  const bool helpers = old_rules || may_need_helpers(settings);
+  const netfilter::Dropped dropped = netfilter::drop_privileges(needs(settings, helpers));
+  log_filter(dropped.no_filter, log);
+  if (!dropped.shortfall) return {ExitCode::done, helpers};
+  log.error("the capability CAP_NET_ADMIN is missing: " + dropped.shortfall->why + "; nothing was changed");
+  log.hint(dropped.shortfall->remedy);
+  return {ExitCode::unsupported, helpers};
+}
+
+}  // namespace
+
+ExitCode stand_in_namespace(const Settings& settings, const Log& log, ExitCode (*check)(const Settings&, const Log&)) {
+  return stand(settings, log, check, [](const Settings&) { return false; }).code;
+}
+
+Footing stand_in_namespace_to_apply(const Settings& settings, const Log& log,
+                                    ExitCode (*check)(const Settings&, const Log&)) {
+  return stand(settings, log, check, may_end_with_legacy);
+}
+
+void settle(const Settings& settings, const Log& log) {
+  log_filter(netfilter::give_up_helper_programs(needs(settings, false)), log);
 }
 
 netfilter::BackendWish wish(const Settings& settings) { return {settings.backend, settings.iptables_variant}; }

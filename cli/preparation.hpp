@@ -12,9 +12,20 @@
 namespace sluice::cli {
 
 /// Enters --netns, asks `check` whether that is the right place, drops every privilege but CAP_NET_ADMIN, and sees that
-/// one is there. Anything but `done` has been explained to the user. Throws KernelError.
+/// one is there. From then on the seccomp filter holds, unless iptables' own programs may have to be started: because
+/// rules of ours are in the old tables, or, for apply, because they may be the last resort. Anything but `done` has
+/// been explained to the user. Throws KernelError.
 ExitCode stand_in_namespace(const Settings& settings, const Log& log,
                             ExitCode (*check)(const Settings&, const Log&) = nullptr);
+
+struct Footing {
+  ExitCode code;
+  bool helpers_possible;  ///< no seccomp filter holds yet
+};
+/// The same for apply. Once it is clear that no such program is needed, settle() makes up for what was kept for them.
+Footing stand_in_namespace_to_apply(const Settings& settings, const Log& log,
+                                    ExitCode (*check)(const Settings&, const Log&));
+void settle(const Settings& settings, const Log& log);
 
 /// The backends that the settings allow.
 netfilter::BackendWish wish(const Settings& settings);

@@ -16,7 +16,7 @@
 #include "cli/output.hpp"
 #include "cli/preparation.hpp"
 #include "netfilter/foreign_chains.hpp"
-#include "netfilter/namespaces.hpp"
+#include "netfilter/privileges.hpp"
 #include "netfilter/probe.hpp"
 #include "netfilter/system_files.hpp"
 #include "rules/compile.hpp"

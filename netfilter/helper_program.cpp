@@ -13,7 +13,7 @@
 
 #include "netfilter/descriptor.hpp"
 #include "netfilter/errors.hpp"
-#include "netfilter/namespaces.hpp"
+#include "netfilter/privileges.hpp"
 #include "rules/text.hpp"
 
 namespace sluice::netfilter {
@@ -21,12 +21,19 @@ namespace {
 
 constexpr const char usual_path[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-std::string find_program(const std::string& name) {
+/// Empty where there is none.
+std::string path_of(const std::string& name) {
   const char* path = std::getenv("PATH");
   for (const std::string_view folder : split(path != nullptr ? path : usual_path, ':')) {
     std::string file = std::string(folder) + "/" + name;
     if (access(file.c_str(), X_OK) == 0) return file;
   }
+  return {};
+}
+
+std::string find_program(const std::string& name) {
+  std::string file = path_of(name);
+  if (!file.empty()) return file;
   throw KernelError(KernelError::Kind::missing_feature, ENOENT, "find the program " + name + " in PATH", {},
                     "install iptables in this image, or use --backend nftables or --iptables-variant nft, which need "
                     "no program");
@@ -85,11 +92,15 @@ int wait_for(pid_t process) {
 
 }  // namespace
 
+bool helper_is_installed(const std::string& name) { return !path_of(name).empty(); }
+
 HelperResult run_helper(const std::string& name, const std::vector<std::string>& arguments, const std::string& input) {
   const std::string file = find_program(name);
   if (!share_privileges_with_helpers()) {
-    throw KernelError(KernelError::Kind::missing_privilege, EPERM, "run " + name, {},
-                      "it opens a raw socket: add NET_RAW beside NET_ADMIN to securityContext.capabilities.add");
+    throw KernelError(
+        KernelError::Kind::missing_privilege, EPERM, "run " + name, {},
+        "it opens a raw socket: add NET_RAW beside NET_ADMIN to securityContext.capabilities.add; where that is "
+        "so, the old tables have changed while sluice was running: run it again");
   }
   const Descriptor in(memory_file("input"));
   const Descriptor out(memory_file("output"));

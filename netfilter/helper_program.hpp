@@ -12,6 +12,9 @@ struct HelperResult {
   std::string errors;
 };
 
+/// Whether there is such a program where run_helper() looks.
+bool helper_is_installed(const std::string& name);
+
 /// Runs `name`, found in PATH or where distributions put administrators' programs, in the calling thread's network
 /// namespace. Throws KernelError: missing_feature where there is no such program, missing_privilege where it could not
 /// do its work.

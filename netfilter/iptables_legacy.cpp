@@ -309,6 +309,11 @@ bool legacy_rules_present() {
   });
 }
 
+bool legacy_programs_installed() {
+  return std::any_of(std::begin(families), std::end(families),
+                     [](Family family) { return helper_is_installed(program(family, "restore")); });
+}
+
 ObservedIptables LegacyTables::observe() const { return observed(read_tables()); }
 
 Outcome LegacyTables::apply(const IptablesRuleset& wanted) const {

@@ -14,6 +14,9 @@ namespace sluice::netfilter {
 /// Whether the old tables of the calling thread's namespace hold chains of ours. Starts no program and makes no table.
 bool legacy_rules_present();
 
+/// Whether the programs that write the old tables are on this machine; without them nothing here can be started.
+bool legacy_programs_installed();
+
 class LegacyTables {
  public:
   /// `patience` bounds the waiting for the xtables lock.

@@ -4,7 +4,6 @@
 #include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/rtnetlink.h>
-#include <net/if.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,6 +12,7 @@
 
 #include "netfilter/errors.hpp"
 #include "netfilter/netlink.hpp"
+#include "netfilter/privileges.hpp"
 #include "netfilter/system_files.hpp"
 #include "rules/text.hpp"
 
@@ -21,6 +21,9 @@ namespace {
 
 // linux/if_addr.h of Debian 12's kernel headers has it since 5.18.
 constexpr std::uint16_t ifa_proto = 11;
+
+/// Of lo, in every network namespace (LOOPBACK_IFINDEX; drivers/net/loopback.c:loopback_net_init insists on it).
+constexpr std::uint32_t loopback_index = 1;
 
 unsigned char number_of(Family family) { return family == Family::ipv4 ? AF_INET : AF_INET6; }
 std::string ip(Family family) { return family == Family::ipv4 ? "ip -4 " : "ip -6 "; }
@@ -53,9 +56,7 @@ std::string to_text(const MarkRule& item, const char* verb) {
 
 class Keeper {
  public:
-  Keeper() : socket_(NETLINK_ROUTE), loopback_(if_nametoindex("lo")) {
-    if (loopback_ == 0) throw KernelError(errno, "find the interface lo");
-  }
+  Keeper() : socket_(NETLINK_ROUTE) {}
 
   // --- What is there ---------------------------------------------------------------------------------------------------
 
@@ -133,7 +134,7 @@ class Keeper {
     header->ifa_family = number_of(family);
     header->ifa_prefixlen = family == Family::ipv4 ? 32 : 128;
     header->ifa_scope = RT_SCOPE_HOST;
-    header->ifa_index = loopback_;
+    header->ifa_index = loopback_index;
     // Usable at once: nobody else is on lo to have the same address.
     header->ifa_flags = family == Family::ipv6 ? IFA_F_NODAD : 0;
     std::visit(
@@ -156,7 +157,7 @@ class Keeper {
     header->rtm_type = RTN_LOCAL;
     header->rtm_table = RT_TABLE_UNSPEC;
     mnl_attr_put_u32(message.header(), RTA_TABLE, item.table);
-    mnl_attr_put_u32(message.header(), RTA_OIF, loopback_);
+    mnl_attr_put_u32(message.header(), RTA_OIF, loopback_index);
     return send(message, add);
   }
 
@@ -243,7 +244,7 @@ class Keeper {
         });
         // Of a pair of peers IFA_LOCAL is our end; IPv6 addresses without a peer have only IFA_ADDRESS.
         const auto& own = local ? local : address;
-        if (own) visit({{*own}, header.ifa_index == loopback_, ours, header.ifa_scope == RT_SCOPE_UNIVERSE});
+        if (own) visit({{*own}, header.ifa_index == loopback_index, ours, header.ifa_scope == RT_SCOPE_UNIVERSE});
       });
     }
   }
@@ -264,7 +265,6 @@ class Keeper {
   }
 
   NetlinkSocket socket_;
-  unsigned loopback_;
 };
 
 /// The namespace has no such family: net.ipv6.conf.*.disable_ipv6, or a kernel built or booted without IPv6.
@@ -273,8 +273,7 @@ bool family_is_off(const Refusal& refusal) {
 }
 
 [[noreturn]] void refuse(const Refusal& refusal, const std::string& step) {
-  throw KernelError(refusal.error, step, refusal.text,
-                    refusal.error == EPERM ? "CAP_NET_ADMIN is needed over this network namespace" : "");
+  throw KernelError(refusal.error, step, refusal.text, refusal.error == EPERM ? remedy_for_denial() : "");
 }
 
 /// Adds items one after the other, and takes them back if one is refused.

@@ -1,15 +1,14 @@
 #include "netfilter/namespaces.hpp"
 
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <linux/netlink.h>
+#include <linux/nsfs.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sched.h>
+#include <sys/fsuid.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,19 +31,6 @@ std::string path_of(const std::string& name) {
   return "/run/netns/" + name;
 }
 
-/// Version 3 of the capability interface holds 64 bits in two words (linux/capability.h).
-struct Capabilities {
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3]{};
-
-  [[nodiscard]] bool read() { return syscall(SYS_capget, &header, sets) == 0; }
-  [[nodiscard]] bool write() { return syscall(SYS_capset, &header, sets) == 0; }
-};
-
-constexpr std::uint32_t net_admin_bit = 1U << static_cast<unsigned>(CAP_NET_ADMIN);
-constexpr std::uint32_t net_raw_bit = 1U << static_cast<unsigned>(CAP_NET_RAW);
-static_assert(CAP_NET_ADMIN < 32 && CAP_NET_RAW < 32);
-
 /// Inode that the kernel gives to the first PID namespace (linux/proc_ns.h PROC_PID_INIT_INO).
 constexpr ino_t first_pid_namespace = 0xEFFFFFFCU;
 /// Network namespaces are numbered from 1 in the order they were made (net/core/net_namespace.c, since Linux 5.14).
@@ -54,6 +40,12 @@ std::optional<ino_t> inode_of(const char* path) {
   struct stat status {};
   if (stat(path, &status) != 0) return std::nullopt;
   return status.st_ino;
+}
+
+/// Not a descriptor, with errno, where there is no answer.
+Descriptor owner_of_network() {
+  const Descriptor network(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+  return Descriptor(network.number() < 0 ? -1 : ioctl(network.number(), NS_GET_USERNS));
 }
 
 bool is_first_network_namespace(const NetlinkSocket& socket) {
@@ -125,17 +117,23 @@ void enter_network_namespace(const std::string& name) {
   throw KernelError(error, step, {}, remedy);
 }
 
-void drop_privileges(HelperPrograms helpers) {
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) throw KernelError(errno, "set no_new_privs");
-  // Ambient capabilities would survive; a kernel without them (before 4.3) has none to clear.
-  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-  Capabilities own;
-  if (!own.read()) throw KernelError(errno, "read the capabilities");
-  own.sets[0].permitted &= helpers == HelperPrograms::possible ? net_admin_bit | net_raw_bit : net_admin_bit;
-  own.sets[0].effective = own.sets[0].permitted & net_admin_bit;
-  own.sets[0].inheritable = 0;
-  own.sets[1] = {};
-  if (!own.write()) throw KernelError(errno, "drop the other capabilities");
+NetworkOwner network_owner() {
+  const Descriptor owner = owner_of_network();
+  // EPERM is for an owner outside of the thread's user namespace.
+  if (owner.number() < 0) return errno == EPERM ? NetworkOwner::outer : NetworkOwner::unknown;
+  const auto own = inode_of("/proc/thread-self/ns/user");
+  struct stat status {};
+  if (!own || fstat(owner.number(), &status) != 0) return NetworkOwner::unknown;
+  return status.st_ino == *own ? NetworkOwner::own : NetworkOwner::inner;
+}
+
+void enter_user_namespace_of_network() {
+  // Where it cannot be entered, what needs it is refused later, and that is told.
+  if (network_owner() != NetworkOwner::inner || setns(owner_of_network().number(), CLONE_NEWUSER) != 0) return;
+  // Its root may read who has which old tables (/proc/net/ip_tables_names). Programs started from here get back the
+  // user that this one has outside, to whom their lock belongs. Not the group: a changed one costs them their ambient
+  // capabilities.
+  setfsuid(0);
 }
 
 bool is_up(const char* interface) {
@@ -143,23 +141,6 @@ bool is_up(const char* interface) {
   ifreq request{};
   std::strncpy(request.ifr_name, interface, sizeof request.ifr_name - 1);
   return ioctl(socket.number(), SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_UP) != 0;
-}
-
-bool share_privileges_with_helpers() {
-  Capabilities own;
-  constexpr std::uint32_t both = net_admin_bit | net_raw_bit;
-  if (!own.read() || (own.sets[0].permitted & both) != both) return false;
-  own.sets[0].inheritable = both;
-  if (!own.write()) return false;
-  // Root's programs get them anyway; for another user this is the only way.
-  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_ADMIN, 0, 0);
-  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_RAW, 0, 0);
-  return true;
-}
-
-bool has_net_admin() {
-  Capabilities own;
-  return own.read() && (own.sets[0].effective & net_admin_bit) != 0;
 }
 
 }  // namespace sluice::netfilter

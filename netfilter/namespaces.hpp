@@ -1,4 +1,4 @@
-// Which network namespace to work in, and with which privileges.
+// Which namespaces to work in.
 #pragma once
 
 #include <string>
@@ -9,24 +9,26 @@ namespace sluice::netfilter {
 /// keeps them under /run/netns) or a PID. Throws KernelError: no such namespace, or CAP_SYS_ADMIN is missing.
 void enter_network_namespace(const std::string& name);
 
+/// The user namespace that the thread's network namespace belongs to (ioctl_ns(2)), seen from the thread's own.
+/// Capabilities count in a network namespace only from its owner or from outside of that.
+enum class NetworkOwner {
+  own,      ///< the thread's
+  inner,    ///< one made in the thread's, as a pod's is with hostUsers: false
+  outer,    ///< one that the thread cannot see
+  unknown,  ///< no /proc, or a kernel before 4.9
+};
+NetworkOwner network_owner();
+
+/// Moves the thread into the user namespace that owns its network namespace, where that is an inner one and lets it in:
+/// the kernel takes iptables' owner match only from there (net/netfilter/xt_owner.c:owner_check). All capabilities of
+/// that user namespace are in effect afterwards, and none of the one left.
+void enter_user_namespace_of_network();
+
 /// Whether the thread stands in the initial network namespace of the machine, a node's own; with why it seems so in
 /// `reason`. False where that cannot be told.
 bool in_host_network(std::string& reason);
 
-/// Whether iptables' own programs may have to be started: they open a raw socket.
-enum class HelperPrograms { never, possible };
-
-/// Drops every capability but CAP_NET_ADMIN from all sets and sets no_new_privs (prctl(2), capabilities(7)). Where
-/// helper programs are possible, CAP_NET_RAW stays permitted, though without effect here. Throws KernelError.
-void drop_privileges(HelperPrograms helpers);
-
-/// Lets programs started from now on have CAP_NET_ADMIN and CAP_NET_RAW; false where one of them is not ours to give.
-bool share_privileges_with_helpers();
-
 /// Whether the interface is there and up.
 bool is_up(const char* interface);
-
-/// Whether CAP_NET_ADMIN is in the effective set of this thread.
-bool has_net_admin();
 
 }  // namespace sluice::netfilter

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "netfilter/errors.hpp"
+#include "netfilter/privileges.hpp"
 
 namespace sluice::netfilter {
 namespace {
@@ -14,12 +15,17 @@ namespace {
 constexpr std::size_t inbox_size = 64 * 1024;
 constexpr int interrupted_limit = 1000;
 
+/// What security modules answer to a call that they do not allow.
+bool denied(int error) { return error == EPERM || error == EACCES; }
+
 }  // namespace
 
 NetlinkSocket::NetlinkSocket(int bus)
     : socket_(mnl_socket_open2(bus, SOCK_CLOEXEC)), inbox_(std::make_unique_for_overwrite<std::byte[]>(inbox_size)) {
   if (!socket_) {
-    throw KernelError(errno, "open a netlink socket", {}, "the kernel must be built with CONFIG_NETFILTER_NETLINK");
+    const int error = errno;
+    throw KernelError(error, "open a netlink socket", {},
+                      denied(error) ? remedy_for_denial() : "the kernel must be built with CONFIG_NETFILTER_NETLINK");
   }
   if (mnl_socket_bind(socket_.get(), 0, MNL_SOCKET_AUTOPID) < 0) throw KernelError(errno, "bind a netlink socket");
   // Both are refinements: an old kernel without them still answers, only more tersely or at greater length.
@@ -47,7 +53,8 @@ void NetlinkSocket::send(std::span<const std::byte> datagram) {
     if (errno == EMSGSIZE) {
       throw KernelError(errno, step, {}, "raise net.core.wmem_max on the node above that size, or shorten the lists");
     }
-    throw KernelError(errno, step);
+    const int error = errno;
+    throw KernelError(error, step, {}, denied(error) ? remedy_for_denial() : "");
   }
 }
 

@@ -9,6 +9,8 @@
 #include <cstring>
 
 #include "netfilter/errors.hpp"
+#include "netfilter/namespaces.hpp"
+#include "netfilter/privileges.hpp"
 
 namespace sluice::netfilter {
 namespace {
@@ -18,9 +20,11 @@ bool says_missing(int error) {
 }
 
 std::string remedy_for(int error, const std::string& missing) {
-  if (error == EPERM) {
-    return "CAP_NET_ADMIN is needed over this network namespace: add NET_ADMIN to securityContext.capabilities.add; "
-           "where it is there already, look for a denial by SELinux or AppArmor";
+  if (error == EPERM) return remedy_for_denial();
+  if (error == EINVAL && network_owner() == NetworkOwner::inner) {
+    return "this network namespace belongs to another user namespace, and the kernel takes iptables' match of a user "
+           "only from "
+           "inside that: use --backend nftables, or --backend iptables, with which sluice enters it";
   }
   if (says_missing(error) && !missing.empty()) {
     return "this kernel lacks " + missing + ": load the module on the node, or use another --backend";

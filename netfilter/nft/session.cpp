@@ -10,13 +10,14 @@
 #include <thread>
 
 #include "netfilter/errors.hpp"
+#include "netfilter/privileges.hpp"
 
 namespace sluice::netfilter {
 namespace {
 
 [[noreturn]] void throw_refusal(const Refusal& refusal, const std::string& step) {
   std::string remedy;
-  if (refusal.error == EPERM) remedy = "CAP_NET_ADMIN is needed over this network namespace";
+  if (refusal.error == EPERM) remedy = remedy_for_denial();
   if (refusal.error == EINVAL || refusal.error == EOPNOTSUPP) {
     // nfnetlink.c:nfnetlink_rcv_msg answers EINVAL for a subsystem that is not there.
     throw KernelError(KernelError::Kind::missing_feature, refusal.error, step, refusal.text,

@@ -354,7 +354,11 @@ def serve_mesh(pod):
 class Pod:
     """The two namespaces and everything running in them. Use as a context manager."""
 
-    def __init__(self):
+    def __init__(self, first_id=None):
+        """With `first_id`, the pod's namespace belongs to a user namespace whose IDs begin with that one outside, as
+        Kubernetes makes it for hostUsers: false; `holder` is then a process in it."""
+        self.holder = None
+        self._first_id = first_id
         prefix = f"sluice-{os.getpid()}-{next(_numbers)}"
         self.name, self.world_name = f"{prefix}-pod", f"{prefix}-world"
         self._agents = {}
@@ -384,7 +388,11 @@ class Pod:
         for name in (self.name, self.world_name):
             # First, so that a signal in between finds it. Removing what is not there is no error here.
             self._stack.callback(subprocess.run, ["ip", "netns", "delete", name], stderr=subprocess.DEVNULL)
-            subprocess.run(["ip", "netns", "add", name], check=True)
+            if name == self.name and self._first_id is not None:
+                self.holder = self._hold_user_namespace()
+                subprocess.run(["ip", "netns", "attach", name, str(self.holder)], check=True)
+            else:
+                subprocess.run(["ip", "netns", "add", name], check=True)
         self.ip(
             "link set lo up",
             "link add eth0 type veth peer name eth0 netns " + self.name,
@@ -406,6 +414,21 @@ class Pod:
             f"route add default via {IPV6.world}",
         )
         wait_until(self._is_connected, "the veth pair to come up")
+
+    def _hold_user_namespace(self):
+        def hold(kind, *argv):
+            process = subprocess.Popen([*argv, "sleep", "infinity"], stdin=subprocess.DEVNULL)
+            self._stack.callback(process.wait)
+            self._stack.callback(process.kill)
+            own, its = f"/proc/self/ns/{kind}", f"/proc/{process.pid}/ns/{kind}"
+            wait_until(lambda: os.readlink(own) != os.readlink(its), f"a {kind} namespace")
+            return process.pid
+
+        first = hold("user", "unshare", "--user")
+        for kind in ("uid_map", "gid_map"):
+            pathlib.Path(f"/proc/{first}/{kind}").write_text(f"0 {self._first_id} 65536")
+        # After the IDs are mapped, as in runc: the files of its /proc/net belong to who is root by then.
+        return hold("net", "nsenter", "--user", f"--target={first}", "--setuid=0", "--setgid=0", "unshare", "--net")
 
     def _is_connected(self):
         return "LOWER_UP" in run(["ip", "link", "show", "eth0"], self.name).stdout
