@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "cli/annotations.hpp"
 #include "cli/cli11.hpp"
 #include "cli/config_file.hpp"
 #include "rules/options.hpp"
@@ -77,7 +78,8 @@ std::vector<std::string> spelled_out(const std::vector<std::string>& arguments, 
     const OptionSpec* option = name.substr(0, 2) == "--" ? find_option(std::string_view(name).substr(2)) : nullptr;
     const bool takes_value = name == "--config" || (option != nullptr && option->arity != Arity::flag);
     if (option != nullptr && option->arity == Arity::flag) {
-      out.push_back(equals == std::string::npos ? name + "=true" : argument);
+      out.push_back(name);
+      out.push_back(equals == std::string::npos ? "true" : argument.substr(equals + 1));
     } else if (!takes_value) {
       out.push_back(argument);
     } else if (equals != std::string::npos) {
@@ -169,6 +171,32 @@ void report_misplaced(const Parsed& parsed, const Command& command, Problems& pr
   }
 }
 
+/// What manifest writes down is what its command line says, whatever the shell around it has exported.
+void leave_out_environment(Request& request) {
+  constexpr std::string_view own[] = {"format", "log-format", "log-level"};
+  for (auto& [name, values] : request.raw) {
+    const bool about_printing =
+        find_option(name)->command == "manifest" || std::find(std::begin(own), std::end(own), name) != std::end(own);
+    if (about_printing) continue;
+    std::erase_if(values, [&](const RawValue& value) {
+      if (value.origin.source != Source::environment) return false;
+      request.problems.warnings.push_back(
+          {value.origin.where,
+           "is not written down: sluice manifest takes flags; allowed: a flag, or --env-from with a "
+           "ConfigMap that has this key"});
+      return true;
+    });
+  }
+}
+
+/// The file whose name is in force; a name that cannot be one is left to validation.
+void read_annotations(Request& request) {
+  const auto named = effective_values(request.raw, "annotations");
+  const RawValue& path = named.front();
+  if (named.size() > 1 || path.text.empty() || path.text.front() == '-') return;
+  read_annotations_file(path.text, path.origin.where, request.raw, request.problems);
+}
+
 std::string option_help(const OptionSpec& option) {
   constexpr std::size_t column = 36;
   std::string line = "  --" + std::string(option.name);
@@ -222,7 +250,18 @@ Request read_request(const std::vector<std::string>& arguments, const std::vecto
     config = parsed.config.front();
     said_by = "--config";
   }
+  const bool written_down = request.command->name == "manifest";
+  if (config && written_down && said_by == config_variable) {
+    request.problems.warnings.push_back({said_by, "is not read: sluice manifest takes flags; allowed: --config"});
+    config.reset();
+  }
   if (config) read_config_file(*config, said_by, request.raw, request.problems);
+  // For manifest both are what the container will find: its file and its variables.
+  if (written_down) {
+    leave_out_environment(request);
+  } else {
+    read_annotations(request);
+  }
   return request;
 }
 
@@ -249,9 +288,9 @@ std::string help_text() {
   text += "  --version, --help\n";
   text +=
       "\nLists are comma-separated, ports and IDs take ranges, flags may be repeated. Every option is also a variable\n"
-      "(SLUICE_ and the name in capitals: SLUICE_PROXY_PORT) and a key of the --config file. Flag beats variable "
+      "(SLUICE_ and the name in capitals: SLUICE_PROXY_PORT) and a key of the --config file. Flag beats annotation "
       "beats\n"
-      "file beats preset beats default, which is shown in brackets.\n"
+      "variable beats file beats preset beats default, which is shown in brackets.\n"
       "Exit status: 0 done; 1 refused, nothing changed; 2 bad input; 3 drift; 4 missing privilege or kernel feature.\n";
   return text;
 }

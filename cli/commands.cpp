@@ -20,6 +20,8 @@ constexpr Command table[] = {
      doctor},
     {"explain", "say what happens to one connection, which rule decides, and why the others do not", "text, json",
      explain},
+    {"manifest", "print the init container for a pod, as YAML to paste, or a patch of a Deployment (--patch)",
+     "yaml, json", manifest},
 };
 
 const Command& named(std::string_view name) {

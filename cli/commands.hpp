@@ -18,6 +18,7 @@ ExitCode verify(const Config& config, const Log& log);
 ExitCode status(const Config& config, const Log& log);
 ExitCode explain(const Config& config, const Log& log);
 ExitCode doctor(const Config& config, const Log& log);
+ExitCode manifest(const Config& config, const Log& log);
 
 struct Command {
   std::string_view name;

@@ -1,42 +1,16 @@
 #include "cli/config_file.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <set>
 #include <sstream>
 
 #include "cli/cli11.hpp"
+#include "cli/file_contents.hpp"
 #include "rules/options.hpp"
 #include "rules/text.hpp"
 
 namespace sluice::cli {
 namespace {
-
-constexpr std::size_t size_limit = 64UL * 1024 * 1024;
-
-std::optional<std::string> contents_of(const std::string& path, std::string& why) {
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) {
-    why = std::strerror(errno);
-    return std::nullopt;
-  }
-  std::string contents;
-  char buffer[65536];
-  ssize_t length = 0;
-  while ((length = read(descriptor, buffer, sizeof buffer)) > 0 && contents.size() < size_limit) {
-    contents.append(buffer, static_cast<std::size_t>(length));
-  }
-  if (length < 0) why = std::strerror(errno);
-  if (contents.size() >= size_limit) why = "larger than 64 MiB";
-  close(descriptor);
-  if (!why.empty()) return std::nullopt;
-  return contents;
-}
 
 /// CLI11 does not keep line numbers, so the line of a key is looked for; 0 where it is not found.
 std::size_t line_of(const std::vector<std::string_view>& lines, std::string_view key) {
@@ -231,15 +205,8 @@ void read_config_text(const std::string& text, const std::string& name, RawConfi
 }
 
 void read_config_file(const std::string& path, const std::string& said_by, RawConfig& raw, Problems& problems) {
-  std::string why;
-  if (path.empty()) why = "an empty path";
-  const auto text = why.empty() ? contents_of(path, why) : std::nullopt;
-  if (!text) {
-    problems.errors.push_back(
-        {said_by, sluice::quoted(path) + " cannot be read (" + why + "); allowed: a readable TOML file"});
-    return;
-  }
-  read_config_text(*text, path, raw, problems);
+  const auto text = contents_of(path, said_by, "a readable TOML file", problems);
+  if (text) read_config_text(*text, path, raw, problems);
 }
 
 }  // namespace sluice::cli

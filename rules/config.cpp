@@ -46,7 +46,9 @@ RawConfig with_preset(RawConfig raw, Preset preset, Problems& problems) {
   for (const PresetValue& value : preset_values(preset)) {
     auto& said = raw[std::string(value.option)];
     const auto* option = find_option(value.option);
-    if (!said.empty() && option->arity == Arity::list) {
+    const bool kept =
+        std::any_of(said.begin(), said.end(), [&](const RawValue& other) { return other.text == value.text; });
+    if (!said.empty() && !kept && option->arity == Arity::list) {
       problems.warnings.push_back({said.front().origin.where, "replaces what preset " + preset_name(preset) +
                                                                   " sets for it (" + std::string(value.text) +
                                                                   "); it does not add to it"});
@@ -205,7 +207,7 @@ Validation validate(const RawConfig& raw, const Lookups& lookups) {
   const OptionSpec& preset = *find_option("preset");
   OptionReader preset_reader(preset, in_force(raw, preset), lookups, problems);
   preset.read(preset_reader, settings);
-  const RawConfig merged = with_preset(raw, settings.preset, problems);
+  RawConfig merged = with_preset(raw, settings.preset, problems);
 
   for (const OptionSpec& option : options()) {
     if (option.name == preset.name) continue;
@@ -220,7 +222,7 @@ Validation validate(const RawConfig& raw, const Lookups& lookups) {
     check_question(settings.question, said, problems);
     std::ranges::move(lint(settings, said), std::back_inserter(problems.warnings));
   }
-  if (problems.errors.empty()) result.config = Config(std::move(settings));
+  if (problems.errors.empty()) result.config = Config(std::move(settings), std::move(merged));
   return result;
 }
 

@@ -37,7 +37,8 @@ enum class FamilyMode { dual, ipv4, ipv6 };
 enum class OtherFamily { pass, reject };
 enum class LogFormat { text, json };
 enum class LogLevel { error, warning, info, debug };
-enum class OutputFormat { text, json, nft, iptables, mermaid, dot };
+enum class OutputFormat { text, json, nft, iptables, mermaid, dot, yaml };
+enum class PatchKind { none, strategic, json, json_append };
 
 /// Destination ports that these users reach directly.
 struct PortsForUids {
@@ -64,6 +65,14 @@ struct Question {
   std::optional<Uid> uid = std::nullopt;
   std::optional<Gid> gid = std::nullopt;
   std::optional<std::uint32_t> mark = std::nullopt;
+};
+
+/// What `manifest` is to print, beside the options that it writes down.
+struct ManifestWish {
+  PatchKind patch = PatchKind::none;
+  std::string image;  ///< empty: sluice's own
+  std::string container;
+  std::string env_from;  ///< empty: no ConfigMap
 };
 
 /// The checked value of every option.
@@ -128,6 +137,8 @@ struct Settings {
   bool probe = false;
   bool live = false;
   Question question;
+  ManifestWish manifest;
+  std::string annotations;  ///< empty: none were read
   std::optional<OutputFormat> format;
 };
 
@@ -144,10 +155,14 @@ class Config {
   const Settings* operator->() const { return &settings_; }
   const Settings& operator*() const { return settings_; }
 
+  /// The texts that it was made of, for who writes them down again.
+  [[nodiscard]] const RawConfig& said() const { return said_; }
+
  private:
   friend struct Validation validate(const RawConfig&, const Lookups&);
-  explicit Config(Settings settings) : settings_(std::move(settings)) {}
+  Config(Settings settings, RawConfig said) : settings_(std::move(settings)), said_(std::move(said)) {}
   Settings settings_;
+  RawConfig said_;
 };
 
 struct Validation {
@@ -155,8 +170,8 @@ struct Validation {
   Problems problems;
 };
 
-/// Merges flag over environment over file over preset over default, parses, and checks every option and every
-/// combination, collecting all mistakes.
+/// Merges flag over annotation over environment over file over preset over default, parses, and checks every option and
+/// every combination, collecting all mistakes.
 Validation validate(const RawConfig& raw, const Lookups& lookups);
 
 /// What a preset sets, as (option, text) pairs.

@@ -204,6 +204,40 @@ std::string OptionReader::interface() {
   return value.text;
 }
 
+std::string OptionReader::image() {
+  const RawValue& value = only_value();
+  const bool sound = !value.text.empty() && value.text.front() != '-' &&
+                     std::all_of(value.text.begin(), value.text.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+  if (!sound && !looks_like_flag(value, value.text)) {
+    reject(value, value.text, "is not the name of an image",
+           "printable characters without blanks, such as registry.example/sluice:1.0");
+  }
+  return value.text;
+}
+
+std::string OptionReader::dns_name(std::size_t limit, bool dots, const char* allowed) {
+  const RawValue& value = only_value();
+  const auto alphanumeric = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  const auto sound = [&](std::string_view label) {
+    return !label.empty() && alphanumeric(label.front()) && alphanumeric(label.back()) &&
+           std::all_of(label.begin(), label.end(), [&](char c) { return alphanumeric(c) || c == '-'; });
+  };
+  const auto labels = dots ? split(value.text, '.') : std::vector<std::string_view>{value.text};
+  if (value.text.size() > limit || !std::all_of(labels.begin(), labels.end(), sound)) {
+    reject(value, value.text, "is not a name as Kubernetes takes it", allowed);
+  }
+  return value.text;
+}
+
+std::string OptionReader::container_name() {
+  return dns_name(63, false, "1 to 63 characters of a-z, 0-9 and -, with no - at either end");
+}
+
+std::string OptionReader::object_name() {
+  return dns_name(253, true,
+                  "1 to 253 characters of a-z, 0-9, - and ., with a letter or digit at either end of each part");
+}
+
 Endpoint OptionReader::endpoint() {
   const RawValue& value = only_value();
   const std::string_view text = value.text;

@@ -41,6 +41,9 @@ class OptionReader {
   Ranges<Port> udp_reject();
   Endpoint endpoint();
   std::string interface();
+  std::string image();
+  std::string container_name();  ///< a DNS label
+  std::string object_name();     ///< a DNS subdomain, as objects of Kubernetes are named
   Uid uid();
   Gid gid();
 
@@ -64,6 +67,7 @@ class OptionReader {
   /// List values split at commas, blanks trimmed, empty pieces dropped, each with a warning.
   std::vector<Element> elements(bool repeated_groups = false);
   const RawValue& only_value();
+  std::string dns_name(std::size_t limit, bool dots, const char* allowed);
   void reject(const RawValue& value, std::string_view offending, const std::string& why, const std::string& allowed);
   bool looks_like_flag(const RawValue& value, std::string_view element);
   std::optional<Range<Port>> port_range(const Element& element);

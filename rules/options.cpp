@@ -21,6 +21,7 @@ constexpr std::string_view g_dns = "DNS and UDP";
 constexpr std::string_view g_family = "Address families and loopback";
 constexpr std::string_view g_kernel = "How the rules reach the kernel";
 constexpr std::string_view g_run = "This run";
+constexpr std::string_view g_manifest = "The init container that manifest prints";
 constexpr std::string_view g_ask = "The connection that explain judges; what is not given is assumed, and shown";
 
 // clang-format off
@@ -139,17 +140,21 @@ constexpr OptionSpec table[] = {
   {"probe-timeout", Arity::single, "TIME", "5s", g_kernel, "for verify --probe",
    [](R& r, S& s) { s.probe_timeout = r.duration(); }},
 
+  {"annotations", Arity::single, "FILE", "", g_run,
+   "the pod's annotations, a file of a downward API volume: sluice.dev/OPTION, and Istio's traffic.sidecar.istio.io",
+   [](R& r, S& s) { if (r.explicitly_set()) s.annotations = r.text(); }},
   {"dry-run", Arity::flag, "", "false", g_run, "print what would be programmed (or removed) and touch nothing",
    [](R& r, S& s) { s.dry_run = r.flag(); }},
   {"cleanup", Arity::flag, "", "false", g_run, "remove whatever any sluice made in this namespace",
    [](R& r, S& s) { s.cleanup = r.flag(); }},
   {"diff", Arity::flag, "", "false", g_run, "with plan: compare with the kernel, + and - by rule; exit 3 where something would change",
    [](R& r, S& s) { s.diff = r.flag(); }},
-  {"format", Arity::single, "FORMAT", "", g_run, "of the output: text or json; plan takes nft, iptables, json, mermaid or dot, and status iptables or nft as well",
+  {"format", Arity::single, "FORMAT", "", g_run, "of the output: text or json; plan takes nft, iptables, json, mermaid or dot, status iptables or nft as well, and manifest yaml or json",
    [](R& r, S& s) {
      if (!r.explicitly_set()) return;
      s.format = r.choice<OutputFormat>({{"text", OutputFormat::text}, {"json", OutputFormat::json}, {"nft", OutputFormat::nft},
-                                        {"iptables", OutputFormat::iptables}, {"mermaid", OutputFormat::mermaid}, {"dot", OutputFormat::dot}});
+                                        {"iptables", OutputFormat::iptables}, {"mermaid", OutputFormat::mermaid}, {"dot", OutputFormat::dot},
+                                        {"yaml", OutputFormat::yaml}});
    }},
   {"probe", Arity::flag, "", "false", g_run,
    "with verify: make real connections, in a scratch namespace under the rules of this one, and see where each lands",
@@ -160,6 +165,18 @@ constexpr OptionSpec table[] = {
    [](R& r, S& s) { s.log_format = r.choice<LogFormat>({{"text", LogFormat::text}, {"json", LogFormat::json}}); }},
   {"log-level", Arity::single, "LEVEL", "info", g_run, "error, warning, info or debug",
    [](R& r, S& s) { s.log_level = r.choice<LogLevel>({{"info", LogLevel::info}, {"error", LogLevel::error}, {"warning", LogLevel::warning}, {"debug", LogLevel::debug}}); }},
+
+  {"patch", Arity::single, "KIND", "none", g_manifest,
+   "instead of the stanza, a patch for a Deployment or the like: strategic; json, for one without init containers; "
+   "json-append, for one that has some",
+   [](R& r, S& s) { s.manifest.patch = r.choice<PatchKind>({{"none", PatchKind::none}, {"strategic", PatchKind::strategic},
+                                                            {"json", PatchKind::json}, {"json-append", PatchKind::json_append}}); }, "manifest"},
+  {"image", Arity::single, "IMAGE", "", g_manifest, "an image whose entry point is sluice; sluice and this version as its tag unless given",
+   [](R& r, S& s) { if (r.explicitly_set()) s.manifest.image = r.image(); }, "manifest"},
+  {"container-name", Arity::single, "NAME", "sluice", g_manifest, "the name of the init container",
+   [](R& r, S& s) { s.manifest.container = r.container_name(); }, "manifest"},
+  {"env-from", Arity::single, "CONFIGMAP", "", g_manifest, "a ConfigMap whose SLUICE_* keys become its variables",
+   [](R& r, S& s) { if (r.explicitly_set()) s.manifest.env_from = r.object_name(); }, "manifest"},
 
   {"direction", Arity::single, "WHICH", "outbound", g_ask, "outbound (made in this namespace) or inbound (arriving)",
    [](R& r, S& s) { s.question.direction = r.choice<Direction>({{"outbound", Direction::out}, {"inbound", Direction::in}}); }, "explain"},
@@ -187,6 +204,12 @@ std::span<const OptionSpec> options() { return table; }
 const OptionSpec* find_option(std::string_view name) {
   const auto* found = std::find_if(std::begin(table), std::end(table), [&](const auto& o) { return o.name == name; });
   return found == std::end(table) ? nullptr : found;
+}
+
+bool settable_by_annotation(const OptionSpec& option) {
+  if (option.name == "log-format" || option.name == "log-level") return true;
+  const bool about_this_run = option.group == g_run || option.group == g_manifest || option.group == g_ask;
+  return !about_this_run && option.name != "netns" && option.name != "allow-host-network";
 }
 
 std::string environment_name(const OptionSpec& option) {

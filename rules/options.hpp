@@ -36,6 +36,9 @@ std::span<const OptionSpec> options();
 /// Nothing where no option has this name.
 const OptionSpec* find_option(std::string_view name);
 
+/// Whether a pod may say it by an annotation: what is captured and how, but neither where nor what this run is to do.
+bool settable_by_annotation(const OptionSpec& option);
+
 /// `SLUICE_PROXY_PORT` for `proxy-port`.
 std::string environment_name(const OptionSpec& option);
 

@@ -7,11 +7,12 @@
 namespace sluice {
 
 /// Where a setting came from; a later enumerator gives way to an earlier one.
-enum class Source { flag, environment, file, preset, fallback };
+enum class Source { flag, annotation, environment, file, preset, fallback };
 
 struct Origin {
   Source source = Source::fallback;
-  /// As the user would look for it: `--proxy-port`, `SLUICE_PROXY_PORT`, `pod.toml:3: proxy-port`.
+  /// As the user would look for it: `--proxy-port`, `annotation sluice.dev/proxy-port`, `SLUICE_PROXY_PORT`,
+  /// `pod.toml:3: proxy-port`.
   std::string where;
   bool operator==(const Origin&) const = default;
 };

@@ -13,7 +13,7 @@ class Said {
   /// `raw` holds what flags, environment, file and preset say, and outlives this.
   explicit Said(const RawConfig& raw) : raw_(raw) {}
 
-  /// By flag, variable or file: not merely by default or preset.
+  /// By flag, annotation, variable or file: not merely by default or preset.
   [[nodiscard]] bool explicitly(std::string_view option) const {
     const RawValue* value = strongest(option);
     return value != nullptr && value->origin.source < Source::preset;

@@ -16,7 +16,7 @@ std::vector<std::string> command_names() {
   return names;
 }
 
-bool is_file(const OptionSpec& option) { return option.name == "netns"; }
+bool is_file(const OptionSpec& option) { return option.name == "netns" || option.name == "annotations"; }
 
 /// Flags that every command knows, or those of one command only.
 std::vector<std::string> flags_of(std::string_view command) {
@@ -90,7 +90,8 @@ std::string bash_completion() {
          "  COMPREPLY=()\n"
          "  case $prev in\n" +
          values +
-         "    --config | --netns)\n      COMPREPLY=($(compgen -f -- \"$cur\"))\n      return\n      ;;\n"
+         "    --config | --netns | --annotations)\n      COMPREPLY=($(compgen -f -- \"$cur\"))\n      return\n      "
+         ";;\n"
          "    " +
          free + ")\n      return\n      ;;\n  esac\n" +
          "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n    case $word in\n      " +

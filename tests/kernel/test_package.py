@@ -56,7 +56,7 @@ def test_the_manual_page_has_every_option_and_command_and_is_sound(installed):
     for option in options_of(installed / "bin/sluice") - {"version", "help"}:
         assert f"\\fB--{option}\\fR" in text, option
         assert "SLUICE_" + option.upper().replace("-", "_") in text
-    for command in ("apply", "plan", "cleanup", "explain", "verify", "status", "doctor"):
+    for command in ("apply", "plan", "cleanup", "explain", "verify", "status", "doctor", "manifest"):
         assert f"\\fBsluice {command}\\fR" in text
     if not shutil.which("groff"):
         pytest.skip("needs groff, to read the page as man does")
@@ -80,7 +80,8 @@ def test_bash_completes_commands_options_and_values(installed):
     assert completed("sluice", "apply", "--proxy-port", "1") == []
     assert "--dst" in completed("sluice", "explain", "--d")
     assert "--dst" not in completed("sluice", "apply", "--d")
-    every = set(completed("sluice", "--")) | set(completed("sluice", "explain", "--")) | set(completed("sluice", "verify", "--"))
+    commands = ([], ["explain"], ["verify"], ["manifest"])
+    every = set().union(*(completed("sluice", *command, "--") for command in commands))
     assert every == {f"--{option}" for option in options_of(installed / "bin/sluice")} | {"--help", "--version"}
 
 
