@@ -1,6 +1,5 @@
 #include "netfilter/foreign_chains.hpp"
 
-#include <arpa/inet.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -11,6 +10,7 @@
 
 #include "netfilter/errors.hpp"
 #include "netfilter/netlink.hpp"
+#include "netfilter/nft/objects.hpp"
 #include "netfilter/nft/rule_codec.hpp"
 #include "rules/iptables.hpp"
 #include "rules/nft_text.hpp"
@@ -64,10 +64,6 @@ std::optional<ChainType> type_of(const NamedChain& chain) {
   return std::nullopt;
 }
 
-std::uint32_t number_in(const nlattr& attribute) {
-  return payload_of(attribute).size() == 4 ? ntohl(mnl_attr_get_u32(&attribute)) : 0;
-}
-
 class Reader {
  public:
   std::vector<NamedChain> chains() {
@@ -75,7 +71,7 @@ class Reader {
     std::vector<NamedChain> found;
     dump(
         NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, "read the chains of all tables", [](nlmsghdr*) {}, [&] { found.clear(); },
-        [&](const nlmsghdr& reply) { found.push_back(chain_in(reply)); });
+        [&](const nlmsghdr& reply) { found.push_back(named(chain_in(reply))); });
     for (NamedChain& chain : found) chain.dormant = dormant.count(chain.family + " " + chain.table) != 0;
     return found;
   }
@@ -94,18 +90,10 @@ class Reader {
           number = 0;
         },
         [&](const nlmsghdr& reply) {
-          std::string table;
-          std::string name;
-          Expressions expressions;
-          for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
-            const auto type = mnl_attr_get_type(&attribute);
-            if (type == NFTA_RULE_TABLE) table = mnl_attr_get_str(&attribute);
-            if (type == NFTA_RULE_CHAIN) name = mnl_attr_get_str(&attribute);
-            if (type == NFTA_RULE_EXPRESSIONS) expressions = expressions_in(attribute);
-          });
+          const RuleObject rule = rule_in(reply);
           // Kernels before 4.6 do not filter a dump.
-          if (table != chain.table || name != chain.name) return;
-          if (auto rule = asked_rule(expressions, chain.family, ++number)) found.push_back(*std::move(rule));
+          if (rule.table != chain.table || rule.chain != chain.name) return;
+          if (auto asked = asked_rule(rule.expressions, chain.family, ++number)) found.push_back(*std::move(asked));
         });
     return found;
   }
@@ -116,38 +104,19 @@ class Reader {
     dump(
         NFT_MSG_GETTABLE, NFPROTO_UNSPEC, "read the tables", [](nlmsghdr*) {}, [&] { dormant.clear(); },
         [&](const nlmsghdr& reply) {
-          std::string name = family_of_reply(reply) + " ";
-          bool sleeps = false;
-          for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
-            if (mnl_attr_get_type(&attribute) == NFTA_TABLE_NAME) name += mnl_attr_get_str(&attribute);
-            if (mnl_attr_get_type(&attribute) == NFTA_TABLE_FLAGS)
-              sleeps = (number_in(attribute) & NFT_TABLE_F_DORMANT) != 0;
-          });
-          if (sleeps) dormant.insert(name);
+          const TableObject table = table_in(reply);
+          if ((table.flags & NFT_TABLE_F_DORMANT) != 0) dormant.insert(family_name(table.family) + " " + table.name);
         });
     return dormant;
   }
 
-  static std::string family_of_reply(const nlmsghdr& reply) {
-    return family_name(static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(&reply))->nfgen_family);
-  }
-
-  static NamedChain chain_in(const nlmsghdr& reply) {
-    NamedChain chain;
-    chain.family = family_of_reply(reply);
-    for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
-      const auto type = mnl_attr_get_type(&attribute);
-      if (type == NFTA_CHAIN_TABLE) chain.table = mnl_attr_get_str(&attribute);
-      if (type == NFTA_CHAIN_NAME) chain.name = mnl_attr_get_str(&attribute);
-      if (type == NFTA_CHAIN_TYPE) chain.type = mnl_attr_get_str(&attribute);
-      if (type == NFTA_CHAIN_POLICY) chain.accepts_by_default = number_in(attribute) == NF_ACCEPT;
-      if (type != NFTA_CHAIN_HOOK) return;
-      for_each_attribute(payload_of(attribute), [&](const nlattr& part) {
-        if (mnl_attr_get_type(&part) == NFTA_HOOK_HOOKNUM) chain.hook = number_in(part);
-        if (mnl_attr_get_type(&part) == NFTA_HOOK_PRIORITY) chain.priority = static_cast<int>(number_in(part));
-      });
-    });
-    return chain;
+  static NamedChain named(const ChainObject& chain) {
+    NamedChain found{
+        family_name(chain.family), chain.table, chain.name, chain.type, std::nullopt, 0, chain.accepts, false};
+    if (!chain.hook) return found;
+    found.hook = chain.hook->number;
+    found.priority = chain.hook->priority;
+    return found;
   }
 
   void dump(std::uint16_t type, std::uint8_t family, const std::string& step,
@@ -163,12 +132,7 @@ class Reader {
       generic->res_id = 0;
       fill(message.header());
       NetlinkSocket::Status status{};
-      const auto refusal = socket_.request(
-          message, NetlinkSocket::Answer::dump,
-          [&](const nlmsghdr& reply) {
-            if (mnl_nlmsg_get_payload_len(&reply) >= sizeof(nfgenmsg)) on_message(reply);
-          },
-          status);
+      const auto refusal = socket_.request(message, NetlinkSocket::Answer::dump, on_message, status);
       // Removed meanwhile, or a kernel without nf_tables: nothing is there.
       if (refusal && (refusal->error == ENOENT || refusal->error == EINVAL || refusal->error == EOPNOTSUPP)) return;
       if (refusal) {

@@ -126,17 +126,11 @@ Counters take_counters(std::string_view& line) {
   return counters;
 }
 
-TableText read_table(Family family, IptablesTableKind kind) {
-  const HelperResult saved = run_helper(program(family, "save"), {"-c", "-t", std::string(to_text(kind))}, "");
-  if (saved.status != 0) {
-    throw KernelError(KernelError::Kind::refused, EIO,
-                      "read table " + shown(family, kind) + " with iptables-legacy-save",
-                      std::string(trimmed(saved.errors)), {});
-  }
+TableText table_in(Family family, IptablesTableKind kind, std::string_view saved) {
   TableText table{family, kind, {}, {}, {}};
   std::string current;
   std::size_t position = 0;
-  for (std::string_view line : split(saved.output, '\n')) {
+  for (std::string_view line : split(saved, '\n')) {
     if (line.starts_with(":") && is_ours(line.substr(1)))
       table.chains.push_back({std::string(first_word(line.substr(1))), {}});
     const Counters counters = take_counters(line);
@@ -156,6 +150,16 @@ TableText read_table(Family family, IptablesTableKind kind) {
     }
   }
   return table;
+}
+
+TableText read_table(Family family, IptablesTableKind kind) {
+  const HelperResult saved = run_helper(program(family, "save"), {"-c", "-t", std::string(to_text(kind))}, "");
+  if (saved.status != 0) {
+    throw KernelError(KernelError::Kind::refused, EIO,
+                      "read table " + shown(family, kind) + " with iptables-legacy-save",
+                      std::string(trimmed(saved.errors)), {});
+  }
+  return table_in(family, kind, saved.output);
 }
 
 std::vector<TableText> read_tables() {
@@ -312,6 +316,10 @@ bool legacy_rules_present() {
 bool legacy_programs_installed() {
   return std::any_of(std::begin(families), std::end(families),
                      [](Family family) { return helper_is_installed(program(family, "restore")); });
+}
+
+ObservedIptables iptables_from_save(Family family, IptablesTableKind kind, std::string_view saved) {
+  return observed({table_in(family, kind, saved)});
 }
 
 ObservedIptables LegacyTables::observe() const { return observed(read_tables()); }

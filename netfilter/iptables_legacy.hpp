@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "netfilter/outcome.hpp"
@@ -16,6 +17,9 @@ bool legacy_rules_present();
 
 /// Whether the programs that write the old tables are on this machine; without them nothing here can be started.
 bool legacy_programs_installed();
+
+/// What is ours in one table, from what `iptables-save -c` prints of it. Total: any text will do.
+ObservedIptables iptables_from_save(Family family, IptablesTableKind kind, std::string_view saved);
 
 class LegacyTables {
  public:

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <map>
 
+#include "netfilter/attributes.hpp"
 #include "netfilter/errors.hpp"
 #include "netfilter/netlink.hpp"
 #include "netfilter/privileges.hpp"
@@ -87,11 +88,8 @@ class Keeper {
     for (const Family family : {Family::ipv4, Family::ipv6}) {
       dump<rtmsg>(RTM_GETROUTE, family, [&](const rtmsg& route, const nlmsghdr& reply) {
         if (route.rtm_protocol != made_by_sluice || route.rtm_family != number_of(family)) return;
-        std::uint32_t table = route.rtm_table;
-        for_each_attribute(reply, sizeof(rtmsg), [&](const nlattr& attribute) {
-          if (mnl_attr_get_type(&attribute) == RTA_TABLE) table = mnl_attr_get_u32(&attribute);
-        });
-        ours.push_back({family, table});
+        const auto attributes = Attributes::after<rtmsg>(reply);
+        ours.push_back({family, attributes.has(RTA_TABLE) ? attributes.host_number(RTA_TABLE) : route.rtm_table});
       });
     }
     return ours;
@@ -101,24 +99,10 @@ class Keeper {
     std::vector<MarkRule> ours;
     for (const Family family : {Family::ipv4, Family::ipv6}) {
       dump<fib_rule_hdr>(RTM_GETRULE, family, [&](const fib_rule_hdr& header, const nlmsghdr& reply) {
-        MarkRule rule{family, 0, header.table};
-        bool is_ours = false;
-        for_each_attribute(reply, sizeof(fib_rule_hdr), [&](const nlattr& attribute) {
-          switch (mnl_attr_get_type(&attribute)) {
-            case FRA_TABLE:
-              rule.table = mnl_attr_get_u32(&attribute);
-              break;
-            case FRA_FWMARK:
-              rule.mark = mnl_attr_get_u32(&attribute);
-              break;
-            case FRA_PROTOCOL:
-              is_ours = mnl_attr_get_u8(&attribute) == made_by_sluice;
-              break;
-            default:
-              break;
-          }
-        });
-        if (is_ours && header.family == number_of(family)) ours.push_back(rule);
+        const auto attributes = Attributes::after<fib_rule_hdr>(reply);
+        if (attributes.byte(FRA_PROTOCOL) != made_by_sluice || header.family != number_of(family)) return;
+        ours.push_back({family, attributes.host_number(FRA_FWMARK),
+                        attributes.has(FRA_TABLE) ? attributes.host_number(FRA_TABLE) : header.table});
       });
     }
     return ours;
@@ -214,8 +198,7 @@ class Keeper {
       if (status == NetlinkSocket::Status::inconsistent) continue;
       for (const auto& bytes : replies) {
         const auto* reply = reinterpret_cast<const nlmsghdr*>(bytes.data());
-        if (mnl_nlmsg_get_payload_len(reply) < sizeof(Header)) continue;
-        visit(*static_cast<const Header*>(mnl_nlmsg_get_payload(reply)), *reply);
+        if (const auto* found = header_of<Header>(*reply)) visit(*found, *reply);
       }
       return;
     }
@@ -233,24 +216,16 @@ class Keeper {
     for (const Family family : {Family::ipv4, Family::ipv6}) {
       dump<ifaddrmsg>(RTM_GETADDR, family, [&](const ifaddrmsg& header, const nlmsghdr& reply) {
         if (header.ifa_family != number_of(family)) return;
-        std::optional<IpAddress> local;
-        std::optional<IpAddress> address;
-        bool ours = false;
-        for_each_attribute(reply, sizeof(ifaddrmsg), [&](const nlattr& attribute) {
-          const auto type = mnl_attr_get_type(&attribute);
-          if (type == IFA_LOCAL) local = address_in(attribute);
-          if (type == IFA_ADDRESS) address = address_in(attribute);
-          if (type == ifa_proto) ours = mnl_attr_get_u8(&attribute) == made_by_sluice;
-        });
+        const auto attributes = Attributes::after<ifaddrmsg>(reply);
+        const bool ours = attributes.byte(ifa_proto) == made_by_sluice;
         // Of a pair of peers IFA_LOCAL is our end; IPv6 addresses without a peer have only IFA_ADDRESS.
-        const auto& own = local ? local : address;
+        const auto own = address_in(attributes.payload(attributes.has(IFA_LOCAL) ? IFA_LOCAL : IFA_ADDRESS));
         if (own) visit({{*own}, header.ifa_index == loopback_index, ours, header.ifa_scope == RT_SCOPE_UNIVERSE});
       });
     }
   }
 
-  static std::optional<IpAddress> address_in(const nlattr& attribute) {
-    const auto payload = payload_of(attribute);
+  static std::optional<IpAddress> address_in(std::span<const std::byte> payload) {
     if (payload.size() == 4) {
       Ipv4::Bytes bytes{};
       std::memcpy(bytes.data(), payload.data(), bytes.size());

@@ -16,6 +16,7 @@
 #include <cstring>
 #include <optional>
 
+#include "netfilter/attributes.hpp"
 #include "netfilter/descriptor.hpp"
 #include "netfilter/errors.hpp"
 #include "netfilter/netlink.hpp"
@@ -71,15 +72,11 @@ std::optional<std::string> node_interface(NetlinkSocket& socket) {
   socket.request(
       request, NetlinkSocket::Answer::dump,
       [&](const nlmsghdr& reply) {
-        for_each_attribute(reply, sizeof(ifinfomsg), [&](const nlattr& attribute) {
-          if (mnl_attr_get_type(&attribute) != IFLA_IFNAME) return;
-          const std::string_view name = mnl_attr_get_str(&attribute);
-          const bool known = std::find(std::begin(names), std::end(names), name) != std::end(names) ||
-                             std::any_of(std::begin(prefixes), std::end(prefixes), [&](std::string_view prefix) {
-                               return name.substr(0, prefix.size()) == prefix;
-                             });
-          if (known) found = name;
-        });
+        const std::string name = Attributes::after<ifinfomsg>(reply).text(IFLA_IFNAME);
+        const bool known = std::find(std::begin(names), std::end(names), name) != std::end(names) ||
+                           std::any_of(std::begin(prefixes), std::end(prefixes),
+                                       [&](std::string_view prefix) { return name.starts_with(prefix); });
+        if (known) found = name;
       },
       status);
   return found;

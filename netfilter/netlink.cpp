@@ -143,12 +143,15 @@ Refusal refusal_in(const nlmsghdr& message) {
   return refusal;
 }
 
+// Not with mnl_nlmsg_ok, which takes a length from 2 GiB on for a negative one and so for short enough (libmnl's
+// nlmsg.c).
 bool for_each_message(std::span<const std::byte> datagram, const std::function<bool(const nlmsghdr&)>& visit) {
-  int left = static_cast<int>(datagram.size());
-  const auto* message = reinterpret_cast<const nlmsghdr*>(datagram.data());
-  while (mnl_nlmsg_ok(message, left)) {
+  while (datagram.size() >= sizeof(nlmsghdr)) {
+    const auto* message = reinterpret_cast<const nlmsghdr*>(datagram.data());
+    const std::size_t length = message->nlmsg_len;
+    if (length < sizeof(nlmsghdr) || length > datagram.size()) return true;
     if (!visit(*message)) return false;
-    message = mnl_nlmsg_next(message, &left);
+    datagram = datagram.subspan(std::min(aligned(length), datagram.size()));
   }
   return true;
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <memory>
 
 #include "rules/text.hpp"
@@ -25,27 +26,27 @@ std::string contents_of(const char* path) {
   return contents;
 }
 
-/// passwd(5) and group(5) agree in what matters here: name, password, number.
-std::optional<std::uint32_t> number_of(const std::string& contents, std::string_view name) {
+std::function<std::optional<std::uint32_t>(std::string_view)> lookup_in(const char* path) {
+  return [path, contents = std::make_shared<std::optional<std::string>>()](std::string_view name) {
+    if (!*contents) *contents = contents_of(path);
+    return id_in(**contents, name);
+  };
+}
+
+}  // namespace
+
+std::optional<std::uint32_t> id_in(std::string_view contents, std::string_view name) {
   for (const std::string_view line : split(contents, '\n')) {
     const auto fields = split(line, ':');
     if (fields.size() < 3 || fields[0] != name) continue;
-    if (const auto number = parse_number(fields[2])) return static_cast<std::uint32_t>(*number);
+    const auto number = parse_number(fields[2]);
+    if (number && *number <= std::numeric_limits<std::uint32_t>::max()) return static_cast<std::uint32_t>(*number);
   }
   return std::nullopt;
 }
 
-std::function<std::optional<std::uint32_t>(std::string_view)> lookup_in(const char* path) {
-  return [path, contents = std::make_shared<std::optional<std::string>>()](std::string_view name) {
-    if (!*contents) *contents = contents_of(path);
-    return number_of(**contents, name);
-  };
-}
-
-/// The `nameserver` lines of resolv.conf(5), without zone indices.
-std::vector<IpAddress> name_servers() {
+std::vector<IpAddress> name_servers_in(std::string_view contents) {
   std::vector<IpAddress> servers;
-  const std::string contents = contents_of("/etc/resolv.conf");
   for (const std::string_view line : split(contents, '\n')) {
     constexpr std::string_view keyword = "nameserver";
     if (line.substr(0, keyword.size()) != keyword) continue;
@@ -56,7 +57,21 @@ std::vector<IpAddress> name_servers() {
   return servers;
 }
 
-}  // namespace
+std::vector<Port> listening_ports_in(std::string_view contents) {
+  std::vector<Port> ports;
+  for (const std::string_view line : split(contents, '\n')) {
+    // `  0: 00000000:3A99 00000000:0000 0A ...`: number, local address and port, remote, state (Documentation/
+    // networking/proc_net_tcp.rst); 0A is TCP_LISTEN.
+    const std::size_t colon = line.find(": ");
+    if (colon == std::string_view::npos) continue;
+    const auto fields = split(line.substr(colon + 2), ' ');
+    if (fields.size() < 3 || fields[2] != "0A") continue;
+    const std::string hex = "0x" + std::string(fields[0].substr(fields[0].find(':') + 1));
+    const auto number = parse_hex_or_decimal(hex);
+    if (const auto port = number ? Port::from(*number) : std::nullopt) ports.push_back(*port);
+  }
+  return ports;
+}
 
 std::optional<std::string> file_text(const std::string& path) {
   if (access(path.c_str(), R_OK) != 0) return std::nullopt;
@@ -72,18 +87,7 @@ std::optional<std::string> first_line(const std::string& path) {
 Ranges<Port> listening_ports() {
   std::vector<Range<Port>> ports;
   for (const char* path : {"/proc/net/tcp", "/proc/net/tcp6"}) {
-    const std::string text = contents_of(path);
-    for (const std::string_view line : split(text, '\n')) {
-      // `  0: 00000000:3A99 00000000:0000 0A ...`: number, local address and port, remote, state (Documentation/
-      // networking/proc_net_tcp.rst); 0A is TCP_LISTEN.
-      const std::size_t colon = line.find(": ");
-      if (colon == std::string_view::npos) continue;
-      const auto fields = split(line.substr(colon + 2), ' ');
-      if (fields.size() < 3 || fields[2] != "0A") continue;
-      const std::string hex = "0x" + std::string(fields[0].substr(fields[0].find(':') + 1));
-      const auto number = parse_hex_or_decimal(hex);
-      if (const auto port = number ? Port::from(*number) : std::nullopt) ports.push_back({*port, *port});
-    }
+    for (const Port port : listening_ports_in(std::string_view(contents_of(path)))) ports.push_back({port, port});
   }
   return Ranges<Port>(std::move(ports));
 }
@@ -97,6 +101,9 @@ int write_close_wait_timeout(std::chrono::seconds timeout) {
   return error;
 }
 
-Lookups system_lookups() { return {lookup_in("/etc/passwd"), lookup_in("/etc/group"), name_servers}; }
+Lookups system_lookups() {
+  return {lookup_in("/etc/passwd"), lookup_in("/etc/group"),
+          [] { return name_servers_in(contents_of("/etc/resolv.conf")); }};
+}
 
 }  // namespace sluice::netfilter

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "rules/config.hpp"
 
@@ -11,6 +13,15 @@ namespace sluice::netfilter {
 
 /// Lookups that read /etc/passwd, /etc/group and /etc/resolv.conf, each at most once and only when asked.
 Lookups system_lookups();
+
+// What those files say, from their text alone.
+/// The number of a user or group: passwd(5) and group(5) agree in name, password, number. The first line with a number
+/// that is an ID counts.
+std::optional<std::uint32_t> id_in(std::string_view contents, std::string_view name);
+/// The `nameserver` lines of resolv.conf(5), without zone indices.
+std::vector<IpAddress> name_servers_in(std::string_view contents);
+/// The ports of /proc/net/tcp on which something listens.
+std::vector<Port> listening_ports_in(std::string_view contents);
 
 /// The whole of a file of /proc; nothing where it cannot be read.
 std::optional<std::string> file_text(const std::string& path);

@@ -1,21 +1,18 @@
 #include "netfilter/nft/expression.hpp"
 
-#include <arpa/inet.h>
-#include <endian.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nf_tables_compat.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 #include <optional>
 #include <stdexcept>
 
-#include "netfilter/netlink.hpp"
+#include "netfilter/attributes.hpp"
 #include "netfilter/nft/handles.hpp"
 #include "rules/ruleset.hpp"
 
@@ -185,49 +182,8 @@ struct Encoder {
   }
 };
 
-/// The attributes of one expression (NFTA_EXPR_DATA), by type.
-class Attributes {
- public:
-  explicit Attributes(std::span<const std::byte> payload) {
-    for_each_attribute(payload, [&](const nlattr& attribute) {
-      const auto type = mnl_attr_get_type(&attribute);
-      if (type < known_.size()) known_[type] = &attribute;
-    });
-  }
-
-  [[nodiscard]] bool has(std::size_t type) const { return known_[type] != nullptr; }
-
-  /// In host byte order; 0 where absent, which is no register and no flag.
-  [[nodiscard]] std::uint32_t number(std::size_t type) const {
-    return has(type) && payload_of(*known_[type]).size() == 4 ? ntohl(mnl_attr_get_u32(known_[type])) : 0;
-  }
-  [[nodiscard]] std::uint64_t long_number(std::size_t type) const {
-    return has(type) && payload_of(*known_[type]).size() == 8 ? be64toh(mnl_attr_get_u64(known_[type])) : 0;
-  }
-  [[nodiscard]] std::uint8_t byte(std::size_t type) const {
-    return has(type) && !payload_of(*known_[type]).empty() ? mnl_attr_get_u8(known_[type]) : 0;
-  }
-  [[nodiscard]] std::string text(std::size_t type) const {
-    if (!has(type)) return {};
-    const auto payload = payload_of(*known_[type]);
-    const auto* first = reinterpret_cast<const char*>(payload.data());
-    return {first, strnlen(first, payload.size())};
-  }
-  [[nodiscard]] Attributes nested(std::size_t type) const {
-    return has(type) ? Attributes(payload_of(*known_[type])) : Attributes({});
-  }
-  /// The value in a nested NFTA_DATA_VALUE.
-  [[nodiscard]] Bytes value(std::size_t type) const { return nested(type).bytes(NFTA_DATA_VALUE); }
-  [[nodiscard]] Bytes bytes(std::size_t type) const {
-    if (!has(type)) return {};
-    const auto payload = payload_of(*known_[type]);
-    const auto* first = reinterpret_cast<const std::uint8_t*>(payload.data());
-    return {first, first + payload.size()};
-  }
-
- private:
-  std::array<const nlattr*, 12> known_{};
-};
+/// The value in a nested NFTA_DATA_VALUE.
+Bytes value_in(const Attributes& a, std::size_t type) { return a.nested(type).bytes(NFTA_DATA_VALUE); }
 
 std::optional<Expression> decode_meta(const Attributes& a) {
   if (a.number(NFTA_META_DREG) == reg) return MetaLoad{a.number(NFTA_META_KEY)};
@@ -262,13 +218,13 @@ std::optional<Expression> decode_byteorder(const Attributes& a) {
 
 std::optional<Expression> decode_bitwise(const Attributes& a) {
   const bool ours = a.number(NFTA_BITWISE_SREG) == reg && a.number(NFTA_BITWISE_DREG) == reg &&
-                    a.number(NFTA_BITWISE_OP) == NFT_BITWISE_BOOL && all_zero(a.value(NFTA_BITWISE_XOR));
-  return ours ? std::optional<Expression>(And{a.value(NFTA_BITWISE_MASK)}) : std::nullopt;
+                    a.number(NFTA_BITWISE_OP) == NFT_BITWISE_BOOL && all_zero(value_in(a, NFTA_BITWISE_XOR));
+  return ours ? std::optional<Expression>(And{value_in(a, NFTA_BITWISE_MASK)}) : std::nullopt;
 }
 
 std::optional<Expression> decode_cmp(const Attributes& a) {
   if (a.number(NFTA_CMP_SREG) != reg) return std::nullopt;
-  return Compare{a.number(NFTA_CMP_OP), a.value(NFTA_CMP_DATA)};
+  return Compare{a.number(NFTA_CMP_OP), value_in(a, NFTA_CMP_DATA)};
 }
 
 std::optional<Expression> decode_lookup(const Attributes& a) {
@@ -288,7 +244,7 @@ std::optional<Expression> decode_immediate(const Attributes& a) {
     if (!verdict.has(NFTA_VERDICT_CHAIN)) return Verdict{code};
     return Jump{static_cast<std::int32_t>(code), verdict.text(NFTA_VERDICT_CHAIN)};
   }
-  if (a.number(NFTA_IMMEDIATE_DREG) == reg) return LoadValue{a.value(NFTA_IMMEDIATE_DATA)};
+  if (a.number(NFTA_IMMEDIATE_DREG) == reg) return LoadValue{value_in(a, NFTA_IMMEDIATE_DATA)};
   return std::nullopt;
 }
 
@@ -312,7 +268,7 @@ std::optional<Expression> decode_reject(const Attributes& a) {
 std::optional<Expression> decode_range(const Attributes& a) {
   const bool ours = a.number(NFTA_RANGE_SREG) == reg && a.number(NFTA_RANGE_OP) == NFT_RANGE_EQ;
   if (!ours) return std::nullopt;
-  return CompareRange{a.value(NFTA_RANGE_FROM_DATA), a.value(NFTA_RANGE_TO_DATA)};
+  return CompareRange{value_in(a, NFTA_RANGE_FROM_DATA), value_in(a, NFTA_RANGE_TO_DATA)};
 }
 
 std::optional<Expression> decode_match(const Attributes& a) {

@@ -9,6 +9,7 @@
 
 #include "netfilter/nft/bytes.hpp"
 #include "netfilter/nft/handles.hpp"
+#include "netfilter/nft/objects.hpp"
 #include "netfilter/nft/rule_codec.hpp"
 #include "netfilter/nft/set_codec.hpp"
 #include "netfilter/nft/store.hpp"
@@ -52,11 +53,10 @@ Bytes comment_data(const std::string& comment) {
   return user_data(NFTNL_UDATA_RULE_COMMENT, cut.c_str(), cut.size() + 1);
 }
 
-std::string comment_from(const void* data, std::uint32_t length) {
-  const auto* bytes = static_cast<const std::uint8_t*>(data);
-  for (std::uint32_t at = 0; at + 2 <= length; at += 2U + bytes[at + 1]) {
-    if (bytes[at] != NFTNL_UDATA_RULE_COMMENT || at + 2U + bytes[at + 1] > length) continue;
-    const std::string comment(reinterpret_cast<const char*>(bytes) + at + 2, bytes[at + 1]);
+std::string comment_from(const Bytes& data) {
+  for (std::size_t at = 0; at + 2 <= data.size(); at += 2U + data[at + 1]) {
+    if (data[at] != NFTNL_UDATA_RULE_COMMENT || at + 2U + data[at + 1] > data.size()) continue;
+    const std::string comment(reinterpret_cast<const char*>(data.data()) + at + 2, data[at + 1]);
     return comment.substr(0, comment.find('\0'));
   }
   return {};
@@ -224,13 +224,10 @@ class NativeStore : public NftStore {
         NFT_MSG_GETTABLE, NFPROTO_INET, NetlinkSocket::Answer::one, "read table inet sluice",
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_TABLE_NAME, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
-          const auto table = owned<TableHandle>(nftnl_table_alloc());
-          if (nftnl_table_nlmsg_parse(&reply, table.get()) < 0) return;
-          observed.dormant = (nftnl_table_get_u32(table.get(), NFTNL_TABLE_FLAGS) & NFT_TABLE_F_DORMANT) != 0;
-          observed.other_objects = nftnl_table_get_u32(table.get(), NFTNL_TABLE_USE);
-          std::uint32_t length = 0;
-          const void* data = nftnl_table_get_data(table.get(), NFTNL_TABLE_USERDATA, &length);
-          if (data != nullptr) observed.comment = comment_from(data, length);
+          const TableObject table = table_in(reply);
+          observed.dormant = (table.flags & NFT_TABLE_F_DORMANT) != 0;
+          observed.other_objects = table.use;
+          observed.comment = comment_from(table.user_data);
         });
   }
 
@@ -241,16 +238,13 @@ class NativeStore : public NftStore {
         NFT_MSG_GETSET, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the sets",
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_SET_TABLE, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
-          const auto set = owned<SetHandle>(nftnl_set_alloc());
-          if (nftnl_set_nlmsg_parse(&reply, set.get()) < 0) return;
-          if (table_name != nftnl_set_get_str(set.get(), NFTNL_SET_TABLE)) return;
-          const std::uint32_t flags = nftnl_set_get_u32(set.get(), NFTNL_SET_FLAGS);
+          const SetObject set = set_in(reply);
+          if (set.table != table_name) return;
           std::optional<SetShape> shape;
-          if ((flags & ~std::uint32_t{NFT_SET_INTERVAL}) == 0) {
-            shape = SetShape{nftnl_set_get_u32(set.get(), NFTNL_SET_KEY_TYPE),
-                             nftnl_set_get_u32(set.get(), NFTNL_SET_KEY_LEN), false, flags == NFT_SET_INTERVAL};
+          if ((set.flags & ~std::uint32_t{NFT_SET_INTERVAL}) == 0) {
+            shape = SetShape{set.key_type, set.key_length, false, set.flags == NFT_SET_INTERVAL};
           }
-          found.emplace_back(nftnl_set_get_str(set.get(), NFTNL_SET_NAME), shape);
+          found.emplace_back(set.name, shape);
         });
     Ruleset readable;
     for (const auto& [name, shape] : found) {
@@ -288,28 +282,20 @@ class NativeStore : public NftStore {
         NFT_MSG_GETCHAIN, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the chains",
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_CHAIN_TABLE, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
-          // The kernel lists the chains of every inet table; those of others are not looked into.
-          bool ours = false;
-          for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
-            ours = ours ||
-                   (mnl_attr_get_type(&attribute) == NFTA_CHAIN_TABLE && table_name == mnl_attr_get_str(&attribute));
-          });
-          if (!ours) return;
-          const auto chain = owned<ChainHandle>(nftnl_chain_alloc());
-          if (nftnl_chain_nlmsg_parse(&reply, chain.get()) >= 0) observed.chains.push_back(chain_from(chain.get()));
+          // The kernel lists the chains of every inet table.
+          const ChainObject chain = chain_in(reply);
+          if (chain.table == table_name) observed.chains.push_back(observed_chain(chain));
         });
     observed.other_objects -= std::min(observed.other_objects, observed.chains.size());
   }
 
-  static ObservedChain chain_from(const nftnl_chain* chain) {
+  static ObservedChain observed_chain(const ChainObject& chain) {
     ObservedChain observed;
-    observed.name = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME);
-    if (!nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM)) return observed;
-    observed.accepts_by_default = nftnl_chain_get_u32(chain, NFTNL_CHAIN_POLICY) == NF_ACCEPT;
-    const auto hook = hook_from(nftnl_chain_get_u32(chain, NFTNL_CHAIN_HOOKNUM));
-    const auto type = type_from(nftnl_chain_get_str(chain, NFTNL_CHAIN_TYPE));
-    if (hook && type)
-      observed.base = Chain{observed.name, *type, *hook, nftnl_chain_get_s32(chain, NFTNL_CHAIN_PRIO), {}};
+    observed.name = chain.name;
+    observed.accepts_by_default = chain.accepts;
+    const auto hook = chain.hook ? hook_from(chain.hook->number) : std::nullopt;
+    const auto type = type_from(chain.type);
+    if (hook && type) observed.base = Chain{chain.name, *type, *hook, chain.hook->priority, {}};
     return observed;
   }
 
@@ -318,35 +304,25 @@ class NativeStore : public NftStore {
         NFT_MSG_GETRULE, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the rules",
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_RULE_TABLE, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
-          std::string_view table;
-          std::string_view chain;
-          for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
-            if (mnl_attr_get_type(&attribute) == NFTA_RULE_TABLE) table = mnl_attr_get_str(&attribute);
-            if (mnl_attr_get_type(&attribute) == NFTA_RULE_CHAIN) chain = mnl_attr_get_str(&attribute);
-          });
+          const RuleObject rule = rule_in(reply);
           const auto owner = std::find_if(observed.chains.begin(), observed.chains.end(),
-                                          [&](const ObservedChain& candidate) { return candidate.name == chain; });
-          if (table == table_name && owner != observed.chains.end()) owner->rules.push_back(rule_from(reply, sets));
+                                          [&](const ObservedChain& chain) { return chain.name == rule.chain; });
+          if (rule.table == table_name && owner != observed.chains.end()) {
+            owner->rules.push_back(observed_rule(rule, sets));
+          }
         });
   }
 
-  static ObservedRule rule_from(const nlmsghdr& reply, const Ruleset& sets) {
+  static ObservedRule observed_rule(const RuleObject& rule, const Ruleset& sets) {
     ObservedRule observed;
-    Expressions expressions;
-    for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
-      const auto payload = payload_of(attribute);
-      if (mnl_attr_get_type(&attribute) == NFTA_RULE_EXPRESSIONS) expressions = expressions_in(attribute);
-      if (mnl_attr_get_type(&attribute) == NFTA_RULE_USERDATA) {
-        observed.comment = comment_from(payload.data(), static_cast<std::uint32_t>(payload.size()));
-      }
-    });
-    for (const Expression& expression : expressions) {
+    observed.comment = comment_from(rule.user_data);
+    for (const Expression& expression : rule.expressions) {
       if (const auto* count = std::get_if<Count>(&expression)) observed.counters = {count->packets, count->bytes};
     }
-    if (auto decoded = rule_from_expressions(expressions, observed.comment, sets)) {
+    if (auto decoded = rule_from_expressions(rule.expressions, observed.comment, sets)) {
       observed.rule = *std::move(decoded);
     } else {
-      observed.rule = Opaque{to_text(expressions)};
+      observed.rule = Opaque{to_text(rule.expressions)};
     }
     return observed;
   }

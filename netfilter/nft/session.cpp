@@ -9,6 +9,7 @@
 #include <optional>
 #include <thread>
 
+#include "netfilter/attributes.hpp"
 #include "netfilter/errors.hpp"
 #include "netfilter/privileges.hpp"
 
@@ -35,9 +36,8 @@ std::uint32_t NftSession::generation() {
   ask(
       NFT_MSG_GETGEN, AF_UNSPEC, NetlinkSocket::Answer::one, "read the ruleset generation", [](nlmsghdr*) {},
       [&](const nlmsghdr& reply) {
-        for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
-          if (mnl_attr_get_type(&attribute) == NFTA_GEN_ID) found = ntohl(mnl_attr_get_u32(&attribute));
-        });
+        const auto attributes = Attributes::after<nfgenmsg>(reply);
+        if (attributes.has(NFTA_GEN_ID)) found = attributes.number(NFTA_GEN_ID);
       });
   if (!found) throw KernelError(EPROTO, "read the ruleset generation");
   return *found;
@@ -97,9 +97,8 @@ bool NftSession::ask(std::uint16_t type, std::uint8_t family, NetlinkSocket::Ans
 
 /// Every answer carries the low 16 bits of the generation it was read in (nf_tables_api.c: nft_base_seq).
 void NftSession::note_generation(const nlmsghdr& reply) {
-  if (mnl_nlmsg_get_payload_len(&reply) < sizeof(nfgenmsg)) return;
-  const std::uint16_t now = ntohs(static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(&reply))->res_id);
-  if (now != static_cast<std::uint16_t>(begun_at_)) consistent_ = false;
+  const auto* header = header_of<nfgenmsg>(reply);
+  if (header != nullptr && ntohs(header->res_id) != static_cast<std::uint16_t>(begun_at_)) consistent_ = false;
 }
 
 NftSession::Attempts::Attempts(const NftSession& session, std::string step)

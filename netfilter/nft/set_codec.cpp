@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "netfilter/netlink.hpp"
+#include "netfilter/attributes.hpp"
 #include "rules/nft_text.hpp"
 
 namespace sluice::netfilter {
@@ -274,38 +274,17 @@ std::size_t put_elements(nlmsghdr* message, const std::string& table, const std:
 std::optional<std::vector<WireElement>> elements_in(const nlmsghdr& message) {
   std::vector<WireElement> elements;
   bool ours = true;
-  const auto element_in = [&](std::span<const std::byte> payload) {
-    WireElement element;
-    for_each_attribute(payload, [&](const nlattr& attribute) {
-      switch (mnl_attr_get_type(&attribute)) {
-        case NFTA_SET_ELEM_KEY:
-          for_each_attribute(payload_of(attribute), [&](const nlattr& data) {
-            if (mnl_attr_get_type(&data) != NFTA_DATA_VALUE) return;
-            const auto* first = static_cast<const std::uint8_t*>(mnl_attr_get_payload(&data));
-            element.key.assign(first, first + mnl_attr_get_payload_len(&data));
-          });
-          break;
-        case NFTA_SET_ELEM_FLAGS:
-          element.interval_end = (ntohl(mnl_attr_get_u32(&attribute)) & NFT_SET_ELEM_INTERVAL_END) != 0;
-          break;
-        case NFTA_SET_ELEM_USERDATA:
-          element.open_end = true;
-          break;
-        case NFTA_SET_ELEM_DATA:
-        case NFTA_SET_ELEM_KEY_END:
-        case NFTA_SET_ELEM_EXPR:
-        case NFTA_SET_ELEM_OBJREF:
-          ours = false;
-          break;
-        default:
-          break;
-      }
-    });
-    elements.push_back(std::move(element));
+  const auto element_in = [&](const Attributes& a) {
+    for (const auto type : {NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_OBJREF}) {
+      ours = ours && !a.has(type);
+    }
+    elements.push_back({a.nested(NFTA_SET_ELEM_KEY).bytes(NFTA_DATA_VALUE),
+                        (a.number(NFTA_SET_ELEM_FLAGS) & NFT_SET_ELEM_INTERVAL_END) != 0,
+                        a.has(NFTA_SET_ELEM_USERDATA)});
   };
   for_each_attribute(message, sizeof(nfgenmsg), [&](const nlattr& attribute) {
     if (mnl_attr_get_type(&attribute) != NFTA_SET_ELEM_LIST_ELEMENTS) return;
-    for_each_attribute(payload_of(attribute), [&](const nlattr& item) { element_in(payload_of(item)); });
+    for_each_attribute(payload_of(attribute), [&](const nlattr& item) { element_in(Attributes(payload_of(item))); });
   });
   if (!ours) return std::nullopt;
   return elements;

@@ -361,8 +361,7 @@ class Guess {
   }
 
   bool comment(const Bytes& info) {
-    const auto* text = reinterpret_cast<const char*>(info.data());
-    rule_.name.assign(text, strnlen(text, info.size()));
+    rule_.name.assign(info.begin(), std::find(info.begin(), info.end(), 0));
     return true;
   }
 

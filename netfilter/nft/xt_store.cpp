@@ -13,6 +13,7 @@
 #include "netfilter/errors.hpp"
 #include "netfilter/nft/bytes.hpp"
 #include "netfilter/nft/handles.hpp"
+#include "netfilter/nft/objects.hpp"
 #include "netfilter/nft/store.hpp"
 #include "netfilter/nft/xt_codec.hpp"
 #include "rules/iptables_drift.hpp"
@@ -88,11 +89,6 @@ std::string shown(Family family, IptablesTableKind kind) {
 Bytes made_by_us_data() {
   const std::uint8_t yes = 1;
   return user_data(made_by_us, &yes, sizeof yes);
-}
-
-bool says_made_by_us(const void* data, std::uint32_t length) {
-  const Bytes ours = made_by_us_data();
-  return data != nullptr && length == ours.size() && std::memcmp(data, ours.data(), length) == 0;
 }
 
 /// The chain of ours that a rule leads to, if it does.
@@ -210,34 +206,28 @@ class XtStore : public NftStore {
         NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, NetlinkSocket::Answer::dump, "read the chains of iptables", [](nlmsghdr*) {},
         [&](const nlmsghdr& reply) {
           // Chains of other tables are not looked into.
-          const auto family = family_from(static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(&reply))->nfgen_family);
-          std::optional<IptablesTableKind> kind;
-          for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
-            if (mnl_attr_get_type(&attribute) == NFTA_CHAIN_TABLE) kind = kind_from(mnl_attr_get_str(&attribute));
-          });
+          ChainObject chain = chain_in(reply);
+          const auto family = family_from(chain.family);
+          const auto kind = kind_from(chain.table);
           if (!family || !kind) return;
-          const auto chain = owned<ChainHandle>(nftnl_chain_alloc());
-          if (nftnl_chain_nlmsg_parse(&reply, chain.get()) < 0) return;
           auto table = std::find_if(tables_.begin(), tables_.end(), [&](const FoundTable& candidate) {
             return candidate.family == *family && candidate.kind == *kind;
           });
           if (table == tables_.end()) table = tables_.insert(tables_.end(), FoundTable{*family, *kind, false, 0, {}});
-          table->chains.push_back(chain_from(chain.get()));
+          table->chains.push_back(found_chain(std::move(chain)));
         });
   }
 
-  static FoundChain chain_from(const nftnl_chain* chain) {
+  static FoundChain found_chain(ChainObject&& chain) {
     FoundChain found;
-    found.name = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME);
-    found.base = nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM);
+    found.name = std::move(chain.name);
+    found.base = chain.hook.has_value();
     if (!found.base) return found;
-    found.type = nftnl_chain_get_str(chain, NFTNL_CHAIN_TYPE);
-    found.hook = nftnl_chain_get_u32(chain, NFTNL_CHAIN_HOOKNUM);
-    found.priority = nftnl_chain_get_s32(chain, NFTNL_CHAIN_PRIO);
-    found.accepts = nftnl_chain_get_u32(chain, NFTNL_CHAIN_POLICY) == NF_ACCEPT;
-    std::uint32_t length = 0;
-    const void* data = nftnl_chain_get_data(chain, NFTNL_CHAIN_USERDATA, &length);
-    found.made_by_us = says_made_by_us(data, length);
+    found.type = std::move(chain.type);
+    found.hook = chain.hook->number;
+    found.priority = chain.hook->priority;
+    found.accepts = chain.accepts;
+    found.made_by_us = chain.user_data == made_by_us_data();
     return found;
   }
 
@@ -247,12 +237,9 @@ class XtStore : public NftStore {
         "read table " + shown(found.family, found.kind),
         [&](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_TABLE_NAME, name_of(found.kind).c_str()); },
         [&](const nlmsghdr& reply) {
-          const auto table = owned<TableHandle>(nftnl_table_alloc());
-          if (nftnl_table_nlmsg_parse(&reply, table.get()) < 0) return;
-          found.use = nftnl_table_get_u32(table.get(), NFTNL_TABLE_USE);
-          std::uint32_t length = 0;
-          const void* data = nftnl_table_get_data(table.get(), NFTNL_TABLE_USERDATA, &length);
-          found.made_by_us = says_made_by_us(data, length);
+          const TableObject table = table_in(reply);
+          found.use = table.use;
+          found.made_by_us = table.user_data == made_by_us_data();
         });
   }
 
@@ -265,19 +252,14 @@ class XtStore : public NftStore {
           mnl_attr_put_strz(message, NFTA_RULE_CHAIN, chain.name.c_str());
         },
         [&](const nlmsghdr& reply) {
-          FoundRule rule;
-          bool here = false;
-          for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
-            const auto type = mnl_attr_get_type(&attribute);
-            if (type == NFTA_RULE_CHAIN) here = chain.name == mnl_attr_get_str(&attribute);
-            if (type == NFTA_RULE_HANDLE) rule.handle = be64toh(mnl_attr_get_u64(&attribute));
-            if (type == NFTA_RULE_EXPRESSIONS) rule.expressions = expressions_in(attribute);
-          });
-          if (!here) return;
-          for (const Expression& expression : rule.expressions) {
-            if (const auto* count = std::get_if<Count>(&expression)) rule.counters = {count->packets, count->bytes};
+          RuleObject rule = rule_in(reply);
+          if (rule.chain != chain.name) return;
+          FoundRule& found = chain.rules.emplace_back();
+          found.handle = rule.handle;
+          found.expressions = std::move(rule.expressions);
+          for (const Expression& expression : found.expressions) {
+            if (const auto* count = std::get_if<Count>(&expression)) found.counters = {count->packets, count->bytes};
           }
-          chain.rules.push_back(std::move(rule));
         });
   }
 

@@ -63,6 +63,17 @@ TEST_CASE("a datagram is read message by message, and what is cut off is left") 
   CHECK(count == 1);
 }
 
+TEST_CASE("a message that claims to be longer than its datagram is not read, however long it claims to be") {
+  for (const std::uint32_t length : {15U, 1000U, 0x7fffffffU, 0x80000010U, 0xffffffffU}) {
+    ErrorMessage message(1, 0, "x");
+    const std::size_t real = message.header->nlmsg_len;
+    message.header->nlmsg_len = length;
+    int count = 0;
+    for_each_message(std::as_bytes(std::span(message.bytes)).first(real), [&](const nlmsghdr&) { return ++count > 0; });
+    CHECK(count == 0);
+  }
+}
+
 TEST_CASE("attributes that reach beyond their container are not read") {
   for (std::size_t length = 0; length < 12; ++length) {
     std::vector<std::byte> payload(length, std::byte{0xff});
