@@ -7,10 +7,15 @@ constexpr std::uint16_t client_port = 40000;
 
 template <typename Kind>
 Kind first_outside(const Ranges<Kind>& taken, Kind from) {
-  for (auto candidate = std::optional<Kind>(from); candidate; candidate = next(*candidate)) {
-    if (!taken.contains(*candidate)) return *candidate;
+  // The ranges are in order, so what lies behind one can only be in a later one.
+  Kind candidate = from;
+  for (const Range<Kind>& range : taken) {
+    if (!range.contains(candidate)) continue;
+    const auto after = next(range.last);
+    if (!after) return from;
+    candidate = *after;
   }
-  return from;
+  return candidate;
 }
 
 class Cases {

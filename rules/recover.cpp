@@ -164,18 +164,25 @@ class Recovering {
     if (const auto* mark = find<PacketMarkIs>(rule)) set("proxy-mark", mark_text(mark->mark));
   }
 
-  /// Groups that are not in only-gids reach the highest; a list that a user wrote hardly ever does.
+  /// Groups that are not in only-gids stand in a set of their own. A list of one has no set; there the highest group
+  /// tells them, unless both lists reach it, of which that of exclude-gids comes first.
   void owner(const Rule& rule) {
     if (const auto* uid = find<SocketUidIn>(rule)) set("exclude-uids", text(uid->uids));
     const auto* gid = find<SocketGidIn>(rule);
     if (gid == nullptr) return;
     const Ranges<Gid> groups = ranges(gid->gids);
-    if (!groups.contains(Gid{Gid::highest})) {
+    const auto* set_of_them = std::get_if<SetRef>(&gid->gids);
+    const bool excluded =
+        set_of_them != nullptr ? set_of_them->name == "exclude_gids" : !groups.contains(Gid{Gid::highest});
+    if (excluded) {
       set("exclude-gids", elements(groups));
       return;
     }
     const Ranges<Gid> everyone{{Gid{0}, Gid{Gid::highest}}};
-    set("only-gids", elements(everyone.without(groups)));
+    std::string& only = result_.options["only-gids"];
+    if (!only.empty()) set("exclude-gids", excluded_if_only_);
+    only = elements(everyone.without(groups));
+    excluded_if_only_ = elements(groups);
   }
 
   void dns(const Rule& rule, const std::string& port) {
@@ -312,6 +319,7 @@ class Recovering {
 
   const Ruleset& ruleset_;
   Recovered result_;
+  std::string excluded_if_only_;  ///< what exclude-gids is where only-gids is told by a later rule
 };
 
 }  // namespace

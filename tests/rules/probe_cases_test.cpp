@@ -79,3 +79,9 @@ TEST_CASE("what is excluded is probed where something is") {
   CHECK(expected({}, "inbound to the proxy's own port") == "reject with a TCP reset [proxy-port]");
   CHECK(expected({}, "outbound, an excluded user") == "no such case");
 }
+
+TEST_CASE("whom a long range leaves is found without counting") {
+  // One by one, this would take minutes.
+  CHECK(expected({{"exclude-uids", "1000-4294967293"}, {"exclude-gids", "1000-4294967293"}},
+                 "outbound, an application") == "redirect to port 15001 [outbound]");
+}
