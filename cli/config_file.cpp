@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <set>
-#include <sstream>
 
 #include "cli/cli11.hpp"
 #include "cli/file_contents.hpp"
@@ -115,7 +114,7 @@ class FileReader {
 
   void read(const std::string& text) {
     if (!well_formed()) return;
-    std::istringstream stream(ListLayout(text).normalized());
+    cli11_std::istringstream stream(ListLayout(text).normalized());
     try {
       for (const CLI::ConfigItem& item : CLI::ConfigTOML().from_config(stream)) take(item);
     } catch (const CLI::Error& error) {

@@ -32,7 +32,7 @@ elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
   # thirty (`./dev order` writes the list; a name in it that no longer exists is skipped).
   find_program(SLUICE_LLD ld.lld)
   if(SLUICE_LLD)
-    target_link_options(sluice_flags INTERFACE -fuse-ld=lld -Wl,--pack-dyn-relocs=relr
+    target_link_options(sluice_flags INTERFACE -fuse-ld=lld -Wl,-O2 -Wl,--icf=all -Wl,--pack-dyn-relocs=relr
       -Wl,--no-warn-symbol-ordering,--symbol-ordering-file=${CMAKE_SOURCE_DIR}/cmake/symbol-order.txt)
   else()
     target_link_options(sluice_flags INTERFACE -Wl,-z,pack-relative-relocs)
