@@ -96,8 +96,9 @@ void in_iptables_terms(Recovered& recovered) {
 }
 
 void recover_configuration(Report& report, netfilter::Backends& backends) {
-  report.recovered = recover(report.readable);
-  if (report.backend != netfilter::BackendKind::nftables) in_iptables_terms(report.recovered);
+  const bool sets = report.backend == netfilter::BackendKind::nftables;
+  report.recovered = recover(sets ? report.readable : without_iptables_repetitions(report.readable));
+  if (!sets) in_iptables_terms(report.recovered);
   const auto config = config_of(report.recovered);
   if (config) report.captured = summary(**config);
   const auto differences =

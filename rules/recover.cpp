@@ -17,6 +17,94 @@ const Kind* find(const Rule& rule) {
   return nullptr;
 }
 
+/// How the names of sets begin that no rule of the kernel has.
+constexpr std::string_view joined_set = "joined_";
+
+/// Puts the rules of one chain together; what they list together becomes a new set.
+class Joining {
+ public:
+  explicit Joining(Ruleset& ruleset) : ruleset_(ruleset) {}
+
+  void join(std::vector<Rule>& rules) {
+    say_once(rules);
+    std::vector<Rule> joined;
+    for (Rule& rule : rules) {
+      if (joined.empty() || !takes(joined.back(), rule)) joined.push_back(std::move(rule));
+    }
+    rules = std::move(joined);
+  }
+
+ private:
+  /// The rule without the match of this family; nothing where it has none.
+  static std::optional<Rule> without(const Rule& rule, Family family) {
+    Rule rest = rule;
+    const auto found = std::find(rest.matches.begin(), rest.matches.end(), Match(FamilyIs{family}));
+    if (found == rest.matches.end()) return std::nullopt;
+    rest.matches.erase(found);
+    return rest;
+  }
+
+  /// What stands there for both families stands there for none in particular.
+  static void say_once(std::vector<Rule>& rules) {
+    for (Rule& rule : rules) {
+      const auto rest = without(rule, Family::ipv4);
+      if (!rest) continue;
+      const auto twin = std::find_if(rules.begin(), rules.end(),
+                                     [&](const Rule& other) { return without(other, Family::ipv6) == rest; });
+      if (twin == rules.end()) continue;
+      rule = *rest;
+      twin->name.clear();
+    }
+    std::erase_if(rules, [](const Rule& rule) { return rule.name.empty(); });
+  }
+
+  /// Whether `next` differs from `rule` in one list only, which `rule` then has taken up.
+  bool takes(Rule& rule, const Rule& next) {
+    if (rule.name != next.name || rule.action != next.action || rule.matches.size() != next.matches.size())
+      return false;
+    const auto [mine, theirs] = std::mismatch(rule.matches.begin(), rule.matches.end(), next.matches.begin());
+    if (mine == rule.matches.end() || !std::equal(mine + 1, rule.matches.end(), theirs + 1)) return false;
+    const auto both = std::visit([&](const auto& a) { return together(a, *theirs); }, *mine);
+    if (both) *mine = *both;
+    return both.has_value();
+  }
+
+  template <typename Kind>
+  std::optional<Match> together(const Kind& a, const Match& other) {
+    const auto* b = std::get_if<Kind>(&other);
+    if (b == nullptr) return std::nullopt;
+    if constexpr (requires { a.ports; }) {
+      if (a.side == b->side) return Match(Kind{a.side, sum(a.ports, b->ports)});
+    } else if constexpr (requires { a.addresses; }) {
+      if (a.side == b->side) return Match(Kind{a.side, sum(a.addresses, b->addresses)});
+    } else if constexpr (requires { a.uids; }) {
+      return Match(Kind{sum(a.uids, b->uids)});
+    } else if constexpr (requires { a.gids; }) {
+      return Match(Kind{sum(a.gids, b->gids)});
+    }
+    return std::nullopt;
+  }
+
+  template <typename T>
+  Operand<T> sum(const Operand<T>& a, const Operand<T>& b) {
+    std::vector<Range<T>> all = listed(a);
+    for (const Range<T>& range : listed(b)) all.push_back(range);
+    ruleset_.sets.push_back(
+        {std::string(joined_set) + std::to_string(ruleset_.sets.size()), Ranges<T>(std::move(all))});
+    return SetRef{ruleset_.sets.back().name};
+  }
+
+  template <typename T>
+  std::vector<Range<T>> listed(const Operand<T>& operand) const {
+    if (const auto* range = std::get_if<Range<T>>(&operand)) return {*range};
+    const Set* set = ruleset_.find_set(std::get<SetRef>(operand).name);
+    const auto* list = set == nullptr ? nullptr : std::get_if<Ranges<T>>(&set->elements);
+    return list == nullptr ? std::vector<Range<T>>{} : std::vector<Range<T>>(list->begin(), list->end());
+  }
+
+  Ruleset& ruleset_;
+};
+
 class Recovering {
  public:
   explicit Recovering(const Ruleset& ruleset) : ruleset_(ruleset) {}
@@ -172,8 +260,8 @@ class Recovering {
     if (gid == nullptr) return;
     const Ranges<Gid> groups = ranges(gid->gids);
     const auto* set_of_them = std::get_if<SetRef>(&gid->gids);
-    const bool excluded =
-        set_of_them != nullptr ? set_of_them->name == "exclude_gids" : !groups.contains(Gid{Gid::highest});
+    const bool named = set_of_them != nullptr && !set_of_them->name.starts_with(joined_set);
+    const bool excluded = named ? set_of_them->name == "exclude_gids" : !groups.contains(Gid{Gid::highest});
     if (excluded) {
       set("exclude-gids", elements(groups));
       return;
@@ -325,6 +413,11 @@ class Recovering {
 }  // namespace
 
 Recovered recover(const Ruleset& ruleset) { return Recovering(ruleset).run(); }
+
+Ruleset without_iptables_repetitions(Ruleset ruleset) {
+  for (Chain& chain : ruleset.chains) Joining(ruleset).join(chain.rules);
+  return ruleset;
+}
 
 std::optional<Config> config_of(const Recovered& recovered) {
   RawConfig raw;

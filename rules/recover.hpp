@@ -20,6 +20,10 @@ struct Recovered {
 /// compiled again are these rules exactly where somebody did not change them by hand.
 Recovered recover(const Ruleset& ruleset);
 
+/// The same rules as iptables' tables hold them, put together again: iptables knows no sets and says everything once a
+/// family, so that a list is several rules one after the other, each for IPv4 and for IPv6.
+Ruleset without_iptables_repetitions(Ruleset ruleset);
+
 /// The configuration of the recovered options; nothing where they contradict each other.
 std::optional<Config> config_of(const Recovered& recovered);
 

@@ -444,3 +444,22 @@ def test_doctor_sees_the_proxy_the_other_tools_and_the_settings(mesh):
     assert "disabled" in said["ipv6"]["detail"]
     assert "forwards" in said["ip_forward"]["detail"]
     assert "would work here" in mesh.sluice("doctor", *MESH).stdout
+
+
+@pytest.mark.parametrize("options", [
+    ["--preset", "istio"],
+    ["--preset", "istio", "--dns", "all"],
+    ["--proxy-uid", "1000,2000-2010", "--proxy-gid", "1337,1400"],
+    ["--exclude-uids", "5-10,20", "--exclude-gids", "30,40-50"],
+    ["--only-gids", "5,7"],
+    ["--exclude-outbound-ports", ",".join(map(str, range(1000, 1100, 2)))],
+    ["--exclude-inbound-ports", ",".join(map(str, range(1000, 1100, 2))), "--tunnel-ports", "15008"],
+    ["--outbound-cidrs", "10.0.0.0/8,172.16.0.0/12,fd00::/8", "--exclude-outbound-cidrs", "10.1.0.0/16,10.3.0.0/16,fd00:1::/32"],
+    ["--inbound-mode", "tproxy", "--inbound-port", "15006"],
+], ids=lambda options: " ".join(options)[:40])
+def test_rules_in_iptables_tables_are_told_as_the_options_that_made_them(pod, options):
+    """iptables has no sets and a table for each family: a list is many rules there, and was once told as a change by hand."""
+    pod.sluice("--backend", "iptables", *options)
+    report = json.loads(pod.sluice("status", "--format", "json").stdout)
+    assert report["exact"] is True, report["warnings"]
+    pod.sluice("verify", "--backend", "iptables", *options)
