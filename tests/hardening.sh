@@ -38,5 +38,12 @@ expect 'stack protector in our code' "$ours" ' U __stack_chk_fail$'
 expect '_FORTIFY_SOURCE in our code' "$ours" ' U __[a-z]+_chk$'
 # Symbols were for the linker; the section is gone from a stripped file.
 reject 'stripped' "$(readelf --wide --sections "$binary")" ' \.symtab '
-printf '  %d bytes\n' "$(stat -c %s "$binary")"
+# What is shipped in every pod has a budget; cmake/flags.cmake and cli/cli11.hpp say how it is kept.
+limit=2500000
+size=$(stat -c %s "$binary")
+if [ "$size" -le "$limit" ]; then verdict=ok; else
+  verdict=FAIL
+  failed=1
+fi
+report "$verdict" "$size bytes, at most $limit"
 exit "$failed"
