@@ -62,7 +62,9 @@ class Joining {
   bool takes(Rule& rule, const Rule& next) {
     if (rule.name != next.name || rule.action != next.action || rule.matches.size() != next.matches.size())
       return false;
-    const auto [mine, theirs] = std::mismatch(rule.matches.begin(), rule.matches.end(), next.matches.begin());
+    const auto differing = std::mismatch(rule.matches.begin(), rule.matches.end(), next.matches.begin());
+    const auto mine = differing.first;
+    const auto theirs = differing.second;
     if (mine == rule.matches.end() || !std::equal(mine + 1, rule.matches.end(), theirs + 1)) return false;
     const auto both = std::visit([&](const auto& a) { return together(a, *theirs); }, *mine);
     if (both) *mine = *both;

@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <initializer_list>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -70,13 +71,12 @@ class Filter {
   ~Filter() { seccomp_release(context_); }
 
   [[nodiscard]] std::vector<sock_filter> program() const {
-    std::FILE* file = std::tmpfile();
-    if (file == nullptr) throw std::runtime_error("tmpfile");
-    must(seccomp_export_bpf(context_, fileno(file)), "seccomp_export_bpf");
-    std::rewind(file);
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::tmpfile(), std::fclose);
+    if (!file) throw std::runtime_error("tmpfile");
+    must(seccomp_export_bpf(context_, fileno(file.get())), "seccomp_export_bpf");
+    std::rewind(file.get());
     std::vector<sock_filter> instructions = untouched_by_a_tracer();
-    for (sock_filter one{}; std::fread(&one, sizeof one, 1, file) == 1;) instructions.push_back(one);
-    std::fclose(file);
+    for (sock_filter one{}; std::fread(&one, sizeof one, 1, file.get()) == 1;) instructions.push_back(one);
     return instructions;
   }
 
