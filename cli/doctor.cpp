@@ -9,10 +9,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <map>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
+#include "cli/findings.hpp"
 #include "cli/output.hpp"
 #include "cli/preparation.hpp"
 #include "netfilter/backend.hpp"
@@ -29,15 +30,6 @@ namespace sluice::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-enum class Severity { ok, info, warning, error };
-
-struct Finding {
-  std::string check;
-  Severity severity;
-  std::string detail;
-  std::string remedy;
-};
 
 std::string_view to_text(Severity severity) {
   switch (severity) {
@@ -72,6 +64,7 @@ class Examination {
            "run sluice in the pod's namespace (no hostNetwork, or --netns), or insist with --allow-host-network");
     }
     seccomp();
+    scene_ = look_around(*config_);
   }
 
   void container(const netfilter::Dropped& dropped) {
@@ -116,22 +109,8 @@ class Examination {
   }
 
   void proxy() {
-    const Ranges<Port> listening = netfilter::listening_ports();
-    std::map<Port, std::string> wanted = {{config_->proxy_port, "outbound"}};
-    if (config_->inbound_mode != InboundMode::off) {
-      std::string& what = wanted[config_->inbound_port];
-      what += (what.empty() ? "" : " and ") + std::string("inbound");
-    }
-    for (const auto& [port, what] : wanted) {
-      const std::string text = what + " connections go to port " + std::to_string(port.number());
-      if (listening.contains(port)) {
-        note("proxy", Severity::ok, text + ", and something listens there");
-      } else {
-        note("proxy", Severity::warning, text + ", where nothing listens: they would be refused",
-             "no matter in an init container, which runs before the proxy; else start the proxy, or mend --proxy-port "
-             "and --inbound-port");
-      }
-    }
+    std::vector<Finding> found = proxy_findings(*config_, scene_);
+    std::move(found.begin(), found.end(), std::back_inserter(findings));
   }
 
   [[nodiscard]] bool can_apply() const {
@@ -334,6 +313,7 @@ class Examination {
 
   const Config& config_;
   Ruleset wanted_;
+  Scene scene_;
 };
 
 std::string json_text(const Examination& examination) {

@@ -106,11 +106,11 @@ def dial(host, port, source=None, source_port=0, mark=None, transparent=False, p
         raise
 
 
-def listening(kind, host, port):
+def listening(kind, host, port, ipv6_only=True):
     listener = socket.socket(family_of(host), kind)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if listener.family == socket.AF_INET6:
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, ipv6_only)
     listener.bind((host, port))
     return listener
 
@@ -119,14 +119,15 @@ class Server:
     """Listens on one port of each of `hosts`.
 
     A relay calls on to where the caller wanted to go: from the address `source`, and by way of `onward`, which maps
-    that address to another, as what a proxy knows of services does.
+    that address to another, as what a proxy knows of services does. Unless `ipv6_only`, the host :: is every address
+    of IPv4, too.
     """
 
-    def __init__(self, name, port, log, relay, hosts=EVERY_ADDRESS, onward=None, source=None):
+    def __init__(self, name, port, log, relay, hosts=EVERY_ADDRESS, onward=None, source=None, ipv6_only=True):
         self.name, self.port, self.log, self.relay = name, port, log, relay
         self.onward, self.source = onward or {}, source
         for host in hosts:
-            listener = listening(socket.SOCK_STREAM, host, port)
+            listener = listening(socket.SOCK_STREAM, host, port, ipv6_only)
             self.prepare(listener)
             listener.listen(512)
             threading.Thread(target=self.accept_all, args=(listener,), daemon=True).start()

@@ -512,9 +512,9 @@ class Pod:
                 shown[what + family] = succeeded(run(["ip", "-o", family, *what.split()], self.name)).stdout
         return shown
 
-    def start(self, argv, uid, **options):
-        """Starts a program in the pod that is killed with it."""
-        process = spawn(argv, self.name, uid, stdin=subprocess.DEVNULL, **options)
+    def start(self, argv, uid, netns=None, **options):
+        """Starts a program in the pod, or in `netns`, that is killed with it."""
+        process = spawn(argv, netns or self.name, uid, stdin=subprocess.DEVNULL, **options)
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
         return process

@@ -4,10 +4,13 @@ What they say is held against what the kernel does, or against what was done to 
 """
 
 import json
+import pathlib
 
 import pytest
 
-from pod import APP_UID, FAMILIES, INBOUND_PORT, IPV4, OUTBOUND_PORT, PROXY_UID, address, run, sluice_binary
+from pod import (
+    APP_UID, FAMILIES, INBOUND_PORT, IPV4, IPV6, OUTBOUND_PORT, PROXY_UID, address, run, sluice_binary, wait_until,
+)  # fmt: skip
 
 APPLY = ("apply", "--inbound-port", str(INBOUND_PORT))
 MESH = APPLY[1:]
@@ -444,6 +447,90 @@ def test_doctor_sees_the_proxy_the_other_tools_and_the_settings(mesh):
     assert "disabled" in said["ipv6"]["detail"]
     assert "forwards" in said["ip_forward"]["detail"]
     assert "would work here" in mesh.sluice("doctor", *MESH).stdout
+
+
+LISTENING = {
+    "inbound on loopback": ("inbound", ["127.0.0.1", "::1"], True, []),
+    "inbound on every address of one family": ("inbound", ["0.0.0.0"], True, ["ipv4"]),
+    "inbound on the pod's addresses": ("inbound", [IPV4.pod, IPV6.pod], True, ["ipv4", "ipv6"]),
+    "inbound on :: for both": ("inbound", ["::"], False, ["ipv4", "ipv6"]),
+    "inbound on :: for IPv6 only": ("inbound", ["::"], True, ["ipv6"]),
+    "outbound on the pod's addresses": ("outbound", [IPV4.pod, IPV6.pod], True, []),
+    "outbound on loopback of one family": ("outbound", ["127.0.0.1"], True, ["ipv4"]),
+    "outbound on loopback": ("outbound", ["127.0.0.1", "::1"], True, ["ipv4", "ipv6"]),
+    "outbound on another loopback": ("outbound", ["127.0.0.2", "::1"], True, ["ipv6"]),
+}
+
+
+@pytest.mark.parametrize("direction, hosts, ipv6_only, reached", LISTENING.values(), ids=LISTENING.keys())
+def test_doctor_knows_a_listener_that_redirected_connections_do_not_reach(pod, direction, hosts, ipv6_only, reached):
+    """And so does the kernel."""
+    port = {"inbound": INBOUND_PORT, "outbound": OUTBOUND_PORT}[direction]
+    pod.world.serve("world", 80)
+    pod.app.serve("app", 5000)
+    pod.proxy.serve("proxy", port, hosts=hosts, ipv6_only=ipv6_only)
+    pod.sluice(*APPLY)
+    told = [each for each in answer(pod, "doctor", *MESH)["findings"]
+            if each["check"] == "proxy" and each["detail"].startswith(direction)]  # fmt: skip
+    assert [each["severity"] for each in told] == ["ok" if len(reached) == 2 else "warning"]
+    missed = [family for family in ("ipv4", "ipv6") if family not in reached]
+    if missed:
+        assert f"over {missed[0].replace('ip', 'IP')} they arrive at" in told[0]["detail"]
+    for family in FAMILIES:
+        found = pod.world.name_at(family.pod, 5000) if direction == "inbound" else pod.app.name_at(family.outside, 80)
+        assert found == "proxy" if family.name in reached else "Refused" in found, found
+
+
+def test_doctor_asks_a_family_only_where_it_is_captured_and_has_a_way_out(pod):
+    for port in (OUTBOUND_PORT, INBOUND_PORT):
+        pod.proxy.serve("proxy", port, hosts=["0.0.0.0"])
+    proxy = lambda *options: {f["severity"] for f in answer(pod, "doctor", *MESH, *options)["findings"] if f["check"] == "proxy"}
+    assert proxy() == {"warning"}
+    assert proxy("--ip-family", "ipv4") == {"ok"}
+    pod.ip(f"address del {IPV6.pod}/64 dev eth0")
+    assert proxy() == {"ok"}
+
+
+def proxy_user_findings(pod, *options):
+    options = options if "--inbound-port" in options else (*MESH, *options)
+    return [each for each in answer(pod, "doctor", *options)["findings"] if each["check"] == "proxy-user"]
+
+
+def test_doctor_tells_who_else_runs_as_the_proxys_user(mesh):
+    """What such a process connects to is not captured."""
+    elsewhere = mesh.start(["sleep", "infinity"], PROXY_UID, netns=mesh.world_name)
+    mesh.start(["sleep", "infinity"], PROXY_UID + 1)
+    assert proxy_user_findings(mesh) == [], "neither the proxy, nor another user, nor one in another namespace"
+    stranger = mesh.start(["sh", "-c", "exec sleep infinity"], PROXY_UID)
+    name = pathlib.Path(f"/proc/{stranger.pid}/comm")
+    wait_until(lambda: name.read_text() == "sleep\n", "the shell to become another program")
+    (found,) = proxy_user_findings(mesh)
+    assert found["severity"] == "warning" and f'{stranger.pid} "sleep"' in found["detail"]
+    assert str(elsewhere.pid) not in found["detail"] and str(mesh.proxy.pid) not in found["detail"]
+    assert "--proxy-mark" in found["remedy"]
+    # As long as nothing listens, none of them is the proxy.
+    (found,) = proxy_user_findings(mesh, "--proxy-port", "4000", "--inbound-port", "4001")
+    assert str(mesh.proxy.pid) in found["detail"] and str(stranger.pid) in found["detail"]
+    assert proxy_user_findings(mesh, "--proxy-uid", "", "--proxy-gid", PROXY_UID) == []
+
+
+def test_doctor_takes_what_started_the_proxy_for_the_proxy(pod):
+    """As Istio's agent starts Envoy, and a shell in an image starts either."""
+    serve = "import socket, time; s = socket.create_server(('0.0.0.0', 15001)); time.sleep(1000)"
+    # Whatever happens, they end with the shell.
+    bound = "setpriv --pdeathsig KILL"
+    pod.start(["sh", "-c", f'{bound} sleep 1000 & {bound} /usr/bin/python3 -c "{serve}"; true'], PROXY_UID)
+    wait_until(lambda: ":15001" in run(["ss", "-Hltn"], pod.name).stdout, "the proxy to listen")
+    said = answer(pod, "doctor", "--preset", "istio")
+    assert "proxy-user" not in findings(said)
+    pod.start(["sleep", "1000"], PROXY_UID)
+    assert findings(answer(pod, "doctor", "--preset", "istio"))["proxy-user"]["severity"] == "warning"
+
+
+def test_doctor_tells_a_proxy_of_another_user(mesh):
+    (found,) = proxy_user_findings(mesh, "--proxy-uid", "999")
+    assert found["severity"] == "warning" and f"user {PROXY_UID} listens on port {OUTBOUND_PORT}" in found["detail"]
+    assert proxy_user_findings(mesh, "--proxy-uid", "999", "--proxy-gid", PROXY_UID) == []
 
 
 @pytest.mark.parametrize("options", [
