@@ -356,6 +356,25 @@ class Agent:
     def ask_datagram(self, host, port, **how):
         return ask_datagram(host, port, **how)
 
+    def ask_from_same_port(self, targets, source_ports):
+        """Opens a connection to every target from each of these ports, all alive at the same time, and returns how each
+        was greeted, in that order."""
+        opened = []
+        try:
+            for source_port in source_ports:
+                opened += [dial(host, port, source_port=source_port) for host, port in targets]
+            greetings = [json.loads(read_line(connection)) for connection in opened]
+            # Each is its own: what is said on one does not come out of another.
+            for number, connection in enumerate(opened):
+                connection.sendall(b"%d\n" % number)
+            for number, connection in enumerate(opened):
+                if read_line(connection) != b"%d\n" % number:
+                    raise ConnectionError("an answer to somebody else")
+            return greetings
+        finally:
+            for connection in opened:
+                connection.close()
+
     def fetch(self, host, port, path):
         with dial(host, port) as connection:
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
@@ -364,8 +383,8 @@ class Agent:
                 response += piece
         return response.decode(errors="replace")
 
-    def hold(self, host, port):
-        connection = dial(host, port)
+    def hold(self, host, port, **how):
+        connection = dial(host, port, **how)
         self.held[len(self.held)] = connection
         return {"id": len(self.held) - 1, "greeting": json.loads(read_line(connection))}
 

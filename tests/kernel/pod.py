@@ -297,13 +297,17 @@ class Agent:
         """The source address of the next such packet."""
         return self._request("heard_protocol", number=number)
 
+    def ask_from_same_port(self, targets, source_ports):
+        """Connections to all (host, port) of `targets` from each of these ports, at the same time: a list of Answers."""
+        return [Answer(**each) for each in self._request("ask_from_same_port", targets=targets, source_ports=source_ports)]
+
     def fetch(self, host, port, path):
         """The whole HTTP response to a GET."""
         return self._request("fetch", host=host, port=port, path=path)
 
-    def hold(self, host, port):
-        """Opens a connection that stays; returns its id and the Answer."""
-        held = self._request("hold", host=host, port=port)
+    def hold(self, host, port, **how):
+        """Opens a connection that stays; returns its id and the Answer. `how` as for ask()."""
+        held = self._request("hold", host=host, port=port, **how)
         return held["id"], Answer(**held["greeting"])
 
     def echo_on(self, id, text):

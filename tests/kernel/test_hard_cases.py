@@ -335,6 +335,41 @@ def test_a_segment_outside_the_window_ends_a_connection_unless_dropped(shared_me
     assert survives_a_stray_segment(shared_mesh, family)
 
 
+# ------------------------------------------------------------------------- many into one port
+
+
+@pytest.mark.parametrize("direction", ["outbound", "inbound"])
+def test_connections_from_one_port_keep_their_destinations(shared_mesh, family, direction):
+    """Translated, they would all be the same pair of ends; conntrack gives each another source port."""
+    shared_mesh.sluice(*APPLY)
+    process, hosts, ports = {
+        "outbound": (shared_mesh.app, (family.outside, family.other), (80, 443)),
+        "inbound": (shared_mesh.world, (family.pod,), (5000, 5001, 5002, 5003)),
+    }[direction]
+    targets = [(host, port) for host in hosts for port in ports]
+    source_ports = range(40_000, 40_050)
+    answers = process.ask_from_same_port(targets, list(source_ports))
+    assert {answer.name for answer in answers} == {direction}
+    assert [answer.original for answer in answers] == [pods.address(*target) for target in targets] * len(source_ports)
+    assert len({answer.peer for answer in answers}) == len(answers)
+
+
+@pytest.mark.parametrize("direction", ["outbound", "inbound"])
+def test_a_port_is_used_again_after_conntrack_forgot_its_connection(shared_mesh, family, direction):
+    """The proxy's socket is still there, under the very ends that the new connection gets."""
+    shared_mesh.sluice(*APPLY)
+    process, first, second, port = {
+        "outbound": (shared_mesh.app, (family.outside, 80), (family.other, 443), 40_100),
+        "inbound": (shared_mesh.world, (family.pod, 5000), (family.pod, 5001), 40_101),
+    }[direction]
+    _, answer = process.hold(*first, source_port=port)
+    assert answer.original == pods.address(*first)
+    forgotten = pods.run(["conntrack", "-D", "-f", family.name, "-p", "tcp", "--sport", str(port)], shared_mesh.name)
+    assert "1 flow entries have been deleted" in forgotten.stderr
+    answer = process.ask(*second, source_port=port)
+    assert (answer.name, answer.original) == (direction, pods.address(*second))
+
+
 # ------------------------------------------------------------------------- what is running goes on
 
 STEPS = {
