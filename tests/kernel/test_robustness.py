@@ -196,3 +196,112 @@ def test_a_read_only_proc_is_a_warning(pod):
     done = in_pod(pod, "unshare", "-m", "sh", "-c", script + pods.sluice_binary() + " --close-wait-timeout 3599")
     assert done.returncode == 0, done.stderr
     assert "--close-wait-timeout" in done.stderr and "warning" in done.stderr
+
+
+# -------------------------------------------------------------------------------------------- rules of another release
+
+OTHER_RELEASES = {
+    "older, of another shape": """table inet sluice {
+	comment "sluice 0.0.1, applied 2020-01-01T00:00:00Z"
+	counter seen { }
+	map ports { type inet_service : verdict; elements = { 22 : accept, 80 : jump capture }; }
+	set recent { type ipv4_addr; flags dynamic,timeout; timeout 1m; }
+	chain capture {
+		tcp dport 80 counter name "seen" update @recent { ip daddr } redirect to :15001
+	}
+	chain out {
+		type nat hook output priority -90; policy accept;
+		meta skuid 1337 return
+		tcp dport vmap @ports
+	}
+	chain postrouting {
+		type filter hook postrouting priority 0; policy accept;
+	}
+}
+""",
+    "newer, of the same shape but for one rule": """table inet sluice {
+	comment "sluice 99.1.0, applied 2040-01-01T00:00:00Z, layout 7"
+	chain outbound {
+		type nat hook output priority -105; policy accept;
+		meta skuid 1337 counter accept comment "proxy"
+		meta l4proto tcp counter redirect to :15001-15003 random comment "outbound"
+	}
+}
+""",
+    "of an unknown kind": """table inet sluice {
+	comment "by hand"
+	quota spent { over 10 mbytes; }
+	chain sluice {
+		quota name "spent" drop
+	}
+}
+""",
+}
+
+
+@pytest.fixture(params=OTHER_RELEASES.values(), ids=OTHER_RELEASES.keys())
+def table_of_another_release(request, mesh):
+    mesh.nft("-f", "-", stdin=request.param)
+    return request.param
+
+
+def test_rules_of_another_release_are_told_as_such(mesh, table_of_another_release):
+    said = json.loads(mesh.sluice("status", "--format", "json").stdout)
+    assert said["backend"] == "nftables" and said["exact"] is False
+    stamped = {"0.0.1", "99.1.0"} & set(table_of_another_release.replace(",", "").split())
+    assert said["version"] == (stamped.pop() if stamped else None)
+    assert any("another version made them" in warning for warning in said["warnings"])
+    assert "nearest configuration" in mesh.sluice("status").stdout
+    assert mesh.sluice("verify", check=False).returncode == 3
+    assert mesh.sluice("plan", "--diff", check=False).returncode == 3
+
+
+def test_rules_of_another_release_are_replaced_in_one_transaction(mesh, table_of_another_release):
+    generation = mesh.generation()
+    assert "rules replaced" in mesh.sluice(*pods.APPLY).stdout
+    assert mesh.generation() == generation + 1
+    replaced = mesh.rules()
+    assert mesh.sluice("verify", *pods.APPLY[1:]).stdout.startswith("no drift")
+    assert mesh.app.name_at(pods.IPV4.outside, 80) == "outbound"
+    mesh.sluice("cleanup")
+    mesh.sluice(*pods.APPLY)
+    assert mesh.rules() == replaced
+
+
+def test_rules_of_another_release_are_removed(mesh, table_of_another_release):
+    assert mesh.sluice("cleanup").stdout == "removed: table inet sluice\n"
+    assert mesh.ruleset() == ""
+
+
+OTHER_CHAINS = """*nat
+:SLUICE_BEFORE_TIMES - [0:0]
+:SLUICE_OUTBOUND - [0:0]
+:MINE - [0:0]
+-A OUTPUT -p udp -j MINE
+-A OUTPUT -j SLUICE_OUTBOUND
+-A SLUICE_OUTBOUND -p tcp -m mark ! --mark 0x7 -j SLUICE_BEFORE_TIMES
+-A SLUICE_BEFORE_TIMES -p tcp -j REDIRECT --to-ports 4000
+COMMIT
+*mangle
+:SLUICE_FORMER - [0:0]
+-A INPUT -j SLUICE_FORMER
+COMMIT
+"""
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+@pytest.mark.parametrize("command", ["apply", "cleanup"])
+def test_chains_of_another_release_in_iptables_tables_are_replaced_and_removed(mesh, variant, command):
+    """Whatever is called SLUICE_ is ours, also where this sluice has no such chain, and no such table."""
+    made = in_pod(mesh, "sh", "-c", f"iptables-{variant}-restore <<'E'\n{OTHER_CHAINS}E")
+    assert made.returncode == 0, made.stderr
+    options = ("--backend", "iptables", "--iptables-variant", variant)
+    assert json.loads(mesh.sluice("status", "--format", "json").stdout)["exact"] is False
+    mesh.sluice(command, *(options if command == "apply" else ()), *(pods.APPLY[1:] if command == "apply" else ()))
+    left = in_pod(mesh, f"iptables-{variant}-save").stdout
+    assert "SLUICE_BEFORE_TIMES" not in left and "SLUICE_FORMER" not in left
+    assert "-A OUTPUT -p udp -j MINE" in left
+    assert ("SLUICE_" in left) == (command == "apply")
+    if command == "apply":
+        assert mesh.sluice("verify", *options, *pods.APPLY[1:]).stdout.startswith("no drift")
+        assert mesh.app.name_at(pods.IPV4.outside, 80) == "outbound"
