@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "netfilter/namespaces.hpp"
 #include "rules/text.hpp"
 
 namespace sluice::cli {
@@ -34,6 +35,23 @@ std::optional<RawValue> said(const RawConfig& raw, std::string_view option) {
   const auto values = effective_values(raw, option);
   if (values.empty() || values.front().origin.source >= Source::preset) return std::nullopt;
   return values.front();
+}
+
+/// What needs no kernel takes any name: the namespace may be on another machine, or yet to come.
+bool enters_namespace(const Command& command, const Settings& settings) {
+  if (command.name == "plan") return settings.diff;
+  if (command.name == "explain") return settings.live;
+  return command.name != "manifest";
+}
+
+std::optional<Problem> wrong_namespace(const Command& command, const Settings& settings, const RawConfig& raw) {
+  if (settings.netns.empty() || !enters_namespace(command, settings)) return std::nullopt;
+  const auto why = netfilter::no_network_namespace(settings.netns);
+  if (!why) return std::nullopt;
+  return Problem{effective_values(raw, "netns").front().origin.where,
+                 quoted(settings.netns) + " is no network namespace (" + *why +
+                     "); allowed: a path such as /proc/123/ns/net, a name that `ip netns list` shows, or the PID of a "
+                     "live process"};
 }
 
 bool is_in(std::string_view names, std::string_view format) {
@@ -77,6 +95,7 @@ std::vector<Problem> misplaced(const Command& asked, const Settings& settings, c
         {cleanup->origin.where, "contradicts the command " + std::string(command.name) +
                                     "; allowed: sluice cleanup, with --dry-run where it is only to be told"});
   }
+  if (auto problem = wrong_namespace(command, settings, raw)) problems.push_back(std::move(*problem));
   return problems;
 }
 

@@ -93,6 +93,7 @@ class ProxyExamination {
 
   void missed(Way way, const std::string& text, Family family, const std::vector<Listener>& here) {
     std::vector<std::string> addresses;
+    addresses.reserve(here.size());
     for (const Listener& one : here) addresses.push_back(sluice::to_text(one.address));
     const bool four = family == Family::ipv4;
     const std::string arrives = way == Way::inbound ? "at the address of the interface that they come in by"
@@ -179,6 +180,7 @@ class ProxyExamination {
       names.push_back("and " + std::to_string(rest) + " more");
     }
     std::vector<std::string> numbers;
+    numbers.reserve(users.size());
     for (const Uid user : users) numbers.push_back(std::to_string(user.number));
     note(
         "proxy-user", may_be_the_proxy ? Severity::info : Severity::warning,

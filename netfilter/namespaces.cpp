@@ -1,6 +1,7 @@
 #include "netfilter/namespaces.hpp"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/netlink.h>
 #include <linux/nsfs.h>
 #include <linux/rtnetlink.h>
@@ -9,12 +10,14 @@
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <system_error>
 
 #include "netfilter/attributes.hpp"
 #include "netfilter/descriptor.hpp"
@@ -41,6 +44,11 @@ std::optional<ino_t> inode_of(const char* path) {
   struct stat status {};
   if (stat(path, &status) != 0) return std::nullopt;
   return status.st_ino;
+}
+
+bool is_namespace(const Descriptor& file) {
+  struct statfs system {};
+  return fstatfs(file.number(), &system) != 0 || system.f_type == NSFS_MAGIC;
 }
 
 /// Not a descriptor, with errno, where there is no answer.
@@ -112,6 +120,22 @@ void enter_network_namespace(const std::string& name) {
                              : error == EINVAL ? "that file is not a network namespace"
                                                : "";
   throw KernelError(error, step, {}, remedy);
+}
+
+std::optional<std::string> no_network_namespace(const std::string& name) {
+  const std::string path = path_of(name);
+  const std::string place = path == name ? "" : quoted(path) + ": ";
+  // What hangs when it is opened, as a pipe does, is no namespace either.
+  const Descriptor descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (descriptor.number() < 0) {
+    if (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG && errno != ELOOP) return std::nullopt;
+    return place + std::generic_category().message(errno);
+  }
+  if (!is_namespace(descriptor)) return place + "another kind of file";
+  const int kind = ioctl(descriptor.number(), NS_GET_NSTYPE);
+  // Before Linux 4.11 the kernel does not tell.
+  if (kind < 0 || kind == CLONE_NEWNET) return std::nullopt;
+  return place + "another kind of namespace";
 }
 
 NetworkOwner network_owner() {

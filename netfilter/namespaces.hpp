@@ -1,6 +1,7 @@
 // Which namespaces to work in.
 #pragma once
 
+#include <optional>
 #include <string>
 
 namespace sluice::netfilter {
@@ -8,6 +9,10 @@ namespace sluice::netfilter {
 /// Moves the calling thread into the network namespace named by a path (`/proc/123/ns/net`), a name (as `ip netns`
 /// keeps them under /run/netns) or a PID. Throws KernelError: no such namespace, or CAP_SYS_ADMIN is missing.
 void enter_network_namespace(const std::string& name);
+
+/// Why that is no network namespace, for the user who named it: nothing has that name, or it names something else.
+/// Nothing where it is one, and where it may not be looked at, which enter_network_namespace() then tells.
+std::optional<std::string> no_network_namespace(const std::string& name);
 
 /// The user namespace that the thread's network namespace belongs to (ioctl_ns(2)), seen from the thread's own.
 /// Capabilities count in a network namespace only from its owner or from outside of that.

@@ -52,11 +52,14 @@ std::optional<std::uint32_t> socket_behind(const std::string& link) {
 }
 
 std::optional<std::vector<std::uint32_t>> sockets_of(const std::string& process) {
-  const auto descriptors = numbers_in(process + "/fd");
+  const std::string folder = process + "/fd";
+  const auto descriptors = numbers_in(folder);
   if (!descriptors) return std::nullopt;
   std::vector<std::uint32_t> sockets;
   for (const std::string& descriptor : *descriptors) {
-    if (const auto socket = socket_behind(process + "/fd/" + descriptor)) sockets.push_back(*socket);
+    std::string link = folder;
+    link.append("/").append(descriptor);
+    if (const auto socket = socket_behind(link)) sockets.push_back(*socket);
   }
   return sockets;
 }

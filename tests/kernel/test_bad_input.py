@@ -1,6 +1,7 @@
 """Wrong input: exit 2, a message that names where, what and what is allowed, and a kernel that was not touched."""
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -156,6 +157,15 @@ BAD = [
     file("proxy-port = 15001\0\n", "sluice.toml:1", "NUL"),
     file("\x7fELF\x02\x01\x01\x00\x00", "sluice.toml:1", "NUL"),
     file("{\"proxy-port\": 1}\n", "sluice.toml:1", "key = value"),
+    # what is to be entered, and is not there
+    flag(["--netns", "nosuch"], "--netns", '"nosuch" is no network namespace ("/run/netns/nosuch": No such file', "ip netns list"),
+    flag(["status", "--netns", "999999999"], "--netns", '"999999999" is no network namespace', "the PID of a live process"),
+    flag(["cleanup", "--netns", "/etc/passwd"], "--netns", '"/etc/passwd" is no network namespace (another kind of file)'),
+    flag(["doctor", "--netns", "/proc/self/ns/uts"], "--netns", "another kind of namespace"),
+    flag(["verify", "--netns", "a\nb"], "--netns", r'"a\x0ab" is no network namespace ("/run/netns/a\x0ab":'),
+    flag(["plan", "--diff", "--netns", "/nosuch/path"], "--netns", '"/nosuch/path" is no network namespace'),
+    variable("SLUICE_NETNS", "nosuch", '"nosuch" is no network namespace'),
+    file('netns = "nosuch"\n', ":1: netns", '"nosuch" is no network namespace'),
 ]
 
 
@@ -242,3 +252,15 @@ def test_a_full_disk_is_told(quiet_pod):
         done = subprocess.run([pods.sluice_binary(), "plan"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert "No space left" in done.stderr
+
+
+def test_a_namespace_that_is_not_entered_may_be_anywhere(quiet_pod):
+    """On another machine, or yet to come."""
+    for command in (["plan"], ["--dry-run"], ["explain", "--dst", "198.18.0.1:80"], ["manifest"]):
+        assert quiet_pod.sluice(*command, "--netns", "nosuch").returncode == 0
+
+
+def test_what_hangs_when_it_is_opened_is_no_namespace(quiet_pod, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    done = quiet_pod.sluice("--netns", tmp_path / "pipe", check=False)
+    assert done.returncode == 2 and "another kind of file" in done.stderr
