@@ -1,14 +1,17 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <system_error>
 
 #include "cli/commands.hpp"
+#include "cli/failure.hpp"
 #include "cli/output.hpp"
 #include "cli/preparation.hpp"
 #include "cli/summary.hpp"
 #include "netfilter/backend.hpp"
 #include "netfilter/namespace_keeper.hpp"
+#include "netfilter/namespace_lock.hpp"
 #include "netfilter/namespaces.hpp"
 #include "netfilter/system_files.hpp"
 #include "rules/compile.hpp"
@@ -111,33 +114,75 @@ void warn_of_the_other_family(const Settings& settings, const Log& log) {
               "--other-family reject");
 }
 
+void take_back(const netfilter::KeptChanges& added, const Log& log) {
+  try {
+    if (added.take_back) added.take_back();
+  } catch (const netfilter::KernelError& error) {
+    log.warning(std::string("what the rules would have needed stays until the next run: ") + error.what());
+  }
+}
+
+/// Addresses and routes come before the rules that need them, and go after.
+netfilter::Applied program_rules(const Settings& settings, const Ruleset& ruleset, const NamespaceState& state,
+                                 const Log& log) {
+  netfilter::Backends backends(settings.lock_timeout);
+  const netfilter::KeptChanges added = netfilter::add_missing(state);
+  for (const std::string& line : added.done) log.debug("done: " + line);
+  for (const std::string& line : added.warnings) log.warning(line);
+  try {
+    return backends.apply(wish(settings), ruleset, stamp());
+  } catch (const netfilter::KernelError& error) {
+    // Whoever has the new rules, or may have them, needs the routes.
+    if (error.left() == netfilter::KernelError::Left::as_it_was) take_back(added, log);
+    throw;
+  }
+}
+
+/// The rules are in place, so nothing here is a failure.
+void finish(const Settings& settings, const NamespaceState& state, netfilter::Outcome outcome, const Log& log) {
+  try {
+    // Even if nothing changed: the run that replaced the rules may have been killed before it got here.
+    // A first apply looks for nothing, which would be a fifth of its time: where an earlier run with other options was
+    // killed before it made any rule, verify tells what it left, and the next apply removes it.
+    if (outcome != netfilter::Outcome::created) {
+      for (const std::string& line : netfilter::remove_unwanted(state).done) log.debug("done: " + line);
+    }
+  } catch (const netfilter::KernelError& error) {
+    log.warning(std::string("what former rules needed stays until the next run: ") + error.what());
+  }
+  if (settings.close_wait_timeout) set_close_wait_timeout(*settings.close_wait_timeout, log);
+  try {
+    warn_of_the_other_family(settings, log);
+  } catch (const netfilter::KernelError& error) {
+    log.warning(std::string("--ip-family: whether the other family bypasses the proxy cannot be seen: ") +
+                error.what());
+  }
+}
+
+ExitCode program(const Config& config, const Ruleset& ruleset, const Log& log) {
+  std::optional<netfilter::NamespaceLock> turn;
+  const auto check = [&](const Settings& settings, const Log&) {
+    if (const ExitCode code = refuse_host_network(settings, log); code != ExitCode::done) return code;
+    turn.emplace(settings.lock_timeout);
+    return ExitCode::done;
+  };
+  const Footing footing = stand_in_namespace_to_apply(*config, log, check);
+  if (footing.code != ExitCode::done) return footing.code;
+  const NamespaceState state = namespace_state(config);
+  const netfilter::Applied applied = program_rules(*config, ruleset, state, log);
+  log_choice(applied, wish(*config), log);
+  if (footing.helpers_possible && applied.backend != netfilter::BackendKind::iptables_legacy) settle(*config, log);
+  finish(*config, state, applied.outcome, log);
+  report(*config, applied, log);
+  return ExitCode::done;
+}
+
 }  // namespace
 
 ExitCode apply(const Config& config, const Log& log) {
   const Ruleset ruleset = compile(config);
   if (config->backend == BackendChoice::iptables && !iptables_rules(ruleset, log)) return ExitCode::bad_input;
-  const Footing footing = stand_in_namespace_to_apply(*config, log, refuse_host_network);
-  if (footing.code != ExitCode::done) return footing.code;
-
-  const NamespaceState state = namespace_state(config);
-  netfilter::Backends backends(config->lock_timeout);
-  // Addresses and routes come before the rules that need them, and go after.
-  const netfilter::KeptChanges added = netfilter::add_missing(state);
-  for (const std::string& line : added.done) log.debug("done: " + line);
-  for (const std::string& line : added.warnings) log.warning(line);
-  const netfilter::Applied applied = backends.apply(wish(*config), ruleset, stamp());
-  log_choice(applied, wish(*config), log);
-  if (footing.helpers_possible && applied.backend != netfilter::BackendKind::iptables_legacy) settle(*config, log);
-  // Even if nothing changed: the run that replaced the rules may have been killed before it got here.
-  // A first apply looks for nothing, which would be a fifth of its time: where an earlier run with other options was
-  // killed before it made any rule, verify tells what it left, and the next apply removes it.
-  if (applied.outcome != netfilter::Outcome::created) {
-    for (const std::string& line : netfilter::remove_unwanted(state).done) log.debug("done: " + line);
-  }
-  if (config->close_wait_timeout) set_close_wait_timeout(*config->close_wait_timeout, log);
-  warn_of_the_other_family(*config, log);
-  report(*config, applied, log);
-  return ExitCode::done;
+  return changing(log, "the new rules are in place", [&] { return program(config, ruleset, log); });
 }
 
 }  // namespace sluice::cli

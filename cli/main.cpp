@@ -1,10 +1,12 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <new>
 #include <stdexcept>
 
 #include "cli/command_line.hpp"
 #include "cli/commands.hpp"
+#include "cli/failure.hpp"
 #include "cli/output.hpp"
 #include "netfilter/errors.hpp"
 #include "netfilter/system_files.hpp"
@@ -35,9 +37,7 @@ ExitCode run(const sluice::cli::Request& request) {
   try {
     return effective(*request.command, **validation.config).run(*validation.config, log);
   } catch (const sluice::netfilter::KernelError& error) {
-    log.error(error.what());
-    if (!error.remedy().empty()) log.hint(error.remedy());
-    return error.kind() == sluice::netfilter::KernelError::Kind::refused ? ExitCode::refused : ExitCode::unsupported;
+    return sluice::cli::report_failure(error, log);
   }
 }
 
@@ -50,6 +50,9 @@ int main(int argc, char** argv) {
     return static_cast<int>(run(sluice::cli::read_request({argv + 1, argv + argc}, environment)));
   } catch (const std::system_error& error) {
     std::fprintf(stderr, "sluice: error: %s\n", error.what());
+    return static_cast<int>(ExitCode::refused);
+  } catch (const std::bad_alloc&) {
+    std::fputs("sluice: error: memory ran out; sluice status tells what is programmed\n", stderr);
     return static_cast<int>(ExitCode::refused);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "sluice: error: this is a bug in sluice, please report it: %s\n", error.what());

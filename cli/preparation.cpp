@@ -25,11 +25,11 @@ void log_filter(const std::string& missing, const Log& log) {
   log.debug(missing.empty() ? "a seccomp filter holds from here on" : "no seccomp filter: " + missing);
 }
 
-Footing stand(const Settings& settings, const Log& log, ExitCode (*check)(const Settings&, const Log&),
+Footing stand(const Settings& settings, const Log& log, const Check& check,
               bool (*may_need_helpers)(const Settings&)) {
   if (!settings.netns.empty()) netfilter::enter_network_namespace(settings.netns);
   // Before privileges go: without them another process's namespace cannot be looked at.
-  if (check != nullptr) {
+  if (check) {
     if (const ExitCode code = check(settings, log); code != ExitCode::done) return {code, false};
   }
   const bool old_rules = netfilter::legacy_rules_present();
@@ -47,12 +47,12 @@ Footing stand(const Settings& settings, const Log& log, ExitCode (*check)(const 
 
 }  // namespace
 
-ExitCode stand_in_namespace(const Settings& settings, const Log& log, ExitCode (*check)(const Settings&, const Log&)) {
+ExitCode stand_in_namespace(const Settings& settings, const Log& log, const Check& check) {
   return stand(settings, log, check, [](const Settings&) { return false; }).code;
 }
 
 Footing stand_in_namespace_to_apply(const Settings& settings, const Log& log,
-                                    ExitCode (*check)(const Settings&, const Log&)) {
+                                    const Check& check) {
   return stand(settings, log, check, may_end_with_legacy);
 }
 

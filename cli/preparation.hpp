@@ -1,6 +1,7 @@
 // What every command that talks to the kernel does first.
 #pragma once
 
+#include <functional>
 #include <optional>
 
 #include "cli/exit_code.hpp"
@@ -11,12 +12,14 @@
 
 namespace sluice::cli {
 
+/// What is to be done in the right namespace while all privileges are there.
+using Check = std::function<ExitCode(const Settings&, const Log&)>;
+
 /// Enters --netns, asks `check` whether that is the right place, drops every privilege but CAP_NET_ADMIN, and sees that
 /// one is there. From then on the seccomp filter holds, unless iptables' own programs may have to be started: because
 /// rules of ours are in the old tables, or, for apply, because they may be the last resort. Anything but `done` has
 /// been explained to the user. Throws KernelError.
-ExitCode stand_in_namespace(const Settings& settings, const Log& log,
-                            ExitCode (*check)(const Settings&, const Log&) = nullptr);
+ExitCode stand_in_namespace(const Settings& settings, const Log& log, const Check& check = {});
 
 struct Footing {
   ExitCode code;
@@ -24,7 +27,7 @@ struct Footing {
 };
 /// The same for apply. Once it is clear that no such program is needed, settle() makes up for what was kept for them.
 Footing stand_in_namespace_to_apply(const Settings& settings, const Log& log,
-                                    ExitCode (*check)(const Settings&, const Log&));
+                                    const Check& check);
 void settle(const Settings& settings, const Log& log);
 
 /// The backends that the settings allow.

@@ -107,36 +107,63 @@ class Backends::Impl {
   std::vector<std::string> remove(bool pretend) {
     const auto native = native_store();
     const auto xt = xt_store();
-    std::vector<std::string> words;
+    // First those whose removal has a program in it, and so more ways to fail.
+    std::vector<std::string> words = legacy_.remove(pretend);
     if (pretend) {
       read({native.get(), xt.get()});
       for (const NftStore* store : {native.get(), xt.get()}) {
         if (store->present()) std::ranges::move(store->removals(), std::back_inserter(words));
       }
-    } else {
-      words = remove_from_nf_tables();
+      return words;
     }
-    std::ranges::move(legacy_.remove(pretend), std::back_inserter(words));
+    try {
+      std::ranges::move(remove_from_nf_tables(), std::back_inserter(words));
+    } catch (const KernelError& error) {
+      throw words.empty() ? error : error.leaving(KernelError::Left::in_between);
+    }
     return words;
   }
 
  private:
   /// New rules first, then away with the old; over netlink both at once.
   Outcome apply_with(BackendKind kind, const Ruleset& ruleset, const std::string& comment) {
-    Outcome outcome{};
-    bool moved = false;
+    const auto from_nf_tables = [&] { return remove_from_nf_tables(); };
+    const auto from_legacy = [&] { return legacy_.remove(false); };
     if (kind == BackendKind::nftables) {
-      outcome = install(session(), *native_store(&ruleset, comment), *xt_store());
-      moved = !legacy_.remove(false).empty();
-    } else if (kind == BackendKind::iptables_nft) {
-      const IptablesRuleset iptables = translated(ruleset);
-      outcome = install(session(), *xt_store(&iptables), *native_store());
-      moved = !legacy_.remove(false).empty();
-    } else {
-      outcome = legacy_.apply(translated(ruleset));
-      moved = !remove_from_nf_tables().empty();
+      return moved(install(session(), *native_store(&ruleset, comment), *xt_store()), from_legacy, from_nf_tables);
     }
-    return moved ? Outcome::replaced : outcome;
+    if (kind == BackendKind::iptables_nft) {
+      const IptablesRuleset iptables = translated(ruleset);
+      return moved(install(session(), *xt_store(&iptables), *native_store()), from_legacy, from_nf_tables);
+    }
+    return moved(legacy_.apply(translated(ruleset)), from_nf_tables, from_legacy);
+  }
+
+  /// The second half of a move between nf_tables and the old tables, which have no transaction in common: where the old
+  /// rules cannot be removed, the new ones go again.
+  template <typename RemoveOld, typename RemoveNew>
+  static Outcome moved(Outcome outcome, const RemoveOld& remove_old, const RemoveNew& remove_new) {
+    for (bool failed = false;; failed = true) {
+      try {
+        return remove_old().empty() ? outcome : Outcome::replaced;
+      } catch (const KernelError& error) {
+        if (failed) throw error.leaving(taken_back(outcome, error, remove_new));
+      }
+    }
+  }
+
+  template <typename RemoveNew>
+  static KernelError::Left taken_back(Outcome outcome, const KernelError& error, const RemoveNew& remove_new) {
+    using Left = KernelError::Left;
+    // Nothing but the old rules was there before, and they are there still.
+    if (error.left() != Left::as_it_was) return error.left();
+    if (outcome != Outcome::created) return Left::as_wanted;
+    try {
+      remove_new();
+    } catch (const KernelError&) {
+      return Left::in_between;
+    }
+    return Left::as_it_was;
   }
 
   static IptablesRuleset translated_or_nothing(const Ruleset& ruleset) {

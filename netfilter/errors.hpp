@@ -14,6 +14,13 @@ class KernelError : public std::system_error {
     missing_privilege,  ///< exit status 4
     missing_feature,    ///< exit status 4: this kernel cannot do it
   };
+  /// What a run that failed leaves behind.
+  enum class Left {
+    as_it_was,
+    as_wanted,  ///< what was to be done is done, but something after that failed
+    unknown,    ///< the one or the other: it could not be looked at
+    in_between  ///< of the old tables of iptables: some commits were made, and could not be taken back
+  };
 
   /// `error` is a positive errno; `kernel_text` is the extended ACK's message, possibly empty; `remedy` says what to
   /// do.
@@ -23,9 +30,17 @@ class KernelError : public std::system_error {
 
   [[nodiscard]] Kind kind() const { return kind_; }
   [[nodiscard]] const std::string& remedy() const { return remedy_; }
+  [[nodiscard]] Left left() const { return left_; }
+  /// The same error, with that said.
+  [[nodiscard]] KernelError leaving(Left left) const {
+    KernelError error = *this;
+    error.left_ = left;
+    return error;
+  }
 
  private:
   Kind kind_;
+  Left left_ = Left::as_it_was;
   std::string remedy_;
 };
 

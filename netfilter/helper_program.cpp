@@ -1,6 +1,7 @@
 #include "netfilter/helper_program.hpp"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -46,24 +47,26 @@ int memory_file(const char* name) {
   return descriptor;
 }
 
+/// Leaves the file's position at its start, where the program begins to read.
 void write_all(int descriptor, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = write(descriptor, text.data(), text.size());
+  for (off_t at = 0; !text.empty();) {
+    const ssize_t written = pwrite(descriptor, text.data(), text.size(), at);
     if (written < 0 && errno != EINTR) throw KernelError(errno, "write to a file in memory");
-    if (written > 0) text.remove_prefix(static_cast<std::size_t>(written));
+    if (written <= 0) continue;
+    text.remove_prefix(static_cast<std::size_t>(written));
+    at += written;
   }
-  lseek(descriptor, 0, SEEK_SET);
 }
 
+/// All of it or an error: half of what a program said would be taken for the whole.
 std::string read_all(int descriptor) {
-  lseek(descriptor, 0, SEEK_SET);
   std::string text;
   std::array<char, 16384> buffer{};
   for (;;) {
-    const ssize_t length = read(descriptor, buffer.data(), buffer.size());
-    if (length < 0 && errno == EINTR) continue;
-    if (length <= 0) return text;
-    text.append(buffer.data(), static_cast<std::size_t>(length));
+    const ssize_t length = pread(descriptor, buffer.data(), buffer.size(), static_cast<off_t>(text.size()));
+    if (length < 0 && errno != EINTR) throw KernelError(errno, "read from a file in memory");
+    if (length == 0) return text;
+    if (length > 0) text.append(buffer.data(), static_cast<std::size_t>(length));
   }
 }
 
@@ -82,10 +85,22 @@ class FileActions {
   posix_spawn_file_actions_t actions_{};
 };
 
+/// Whoever started sluice may have had children collected by the kernel, which tells nobody how they ended; that is
+/// inherited.
+void collect_children_ourselves() {
+  struct sigaction usual {};
+  usual.sa_handler = SIG_DFL;
+  sigaction(SIGCHLD, &usual, nullptr);
+}
+
 int wait_for(pid_t process) {
   int status = 0;
+  bool failed = false;
   while (waitpid(process, &status, 0) < 0) {
-    if (errno != EINTR) throw KernelError(errno, "wait for a helper program");
+    if (errno == EINTR) continue;
+    // A program that is still at work must not be left to itself for one failure.
+    if (failed) throw KernelError(errno, "wait for a helper program");
+    failed = true;
   }
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
@@ -125,6 +140,7 @@ HelperResult run_helper(const std::string& name, const std::vector<std::string>&
   std::array<char*, 4> environment = {path.data(), language.data(), elsewhere == nullptr ? nullptr : lock.data(),
                                       nullptr};
 
+  collect_children_ourselves();
   pid_t process = 0;
   const int error = posix_spawn(&process, file.c_str(), actions.get(), nullptr, argv.data(), environment.data());
   if (error != 0) throw KernelError(error, "start " + file);

@@ -36,16 +36,23 @@ std::string shown(Family family, IptablesTableKind kind) {
 
 // --- Which tables there are -----------------------------------------------------------------------------------------
 
-/// The tables that exist in this namespace; none where the file cannot be read, as by a user other than root.
+/// The tables that exist in this namespace; none where the kernel has no such file, or it cannot be read, as by a user
+/// other than root. Throws KernelError for any other failure: tables overlooked would keep their rules.
 std::vector<IptablesTableKind> existing_tables(Family family) {
-  const char* path =
+  const std::string path =
       family == Family::ipv4 ? "/proc/thread-self/net/ip_tables_names" : "/proc/thread-self/net/ip6_tables_names";
-  const Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
-  char buffer[512];
-  const ssize_t length = file.number() < 0 ? 0 : read(file.number(), buffer, sizeof buffer);
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::vector<IptablesTableKind> tables;
-  if (length <= 0) return tables;
-  const auto names = split({buffer, static_cast<std::size_t>(length)}, '\n');
+  if (file.number() < 0 && (errno == ENOENT || errno == EACCES)) return tables;
+  if (file.number() < 0) throw KernelError(errno, "open " + path);
+  std::string text;
+  char buffer[512];
+  for (ssize_t length = -1; length != 0;) {
+    length = read(file.number(), buffer, sizeof buffer);
+    if (length < 0 && errno != EINTR) throw KernelError(errno, "read " + path);
+    if (length > 0) text.append(buffer, static_cast<std::size_t>(length));
+  }
+  const auto names = split(text, '\n');
   for (const IptablesTableKind kind : kinds) {
     if (std::find(names.begin(), names.end(), to_text(kind)) != names.end()) tables.push_back(kind);
   }
@@ -79,11 +86,13 @@ struct Jump {
   std::string chain;     ///< `OUTPUT`
   std::size_t position;  ///< 0 for the first rule
   std::string rule;      ///< without the `-A OUTPUT`
+  friend bool operator==(const Jump&, const Jump&) = default;
 };
 
 struct Lines {
   std::string chain;
   std::vector<std::string> rules;  ///< without the `-A CHAIN`
+  friend bool operator==(const Lines&, const Lines&) = default;
 };
 
 /// What is ours in one table, as text.
@@ -93,6 +102,10 @@ struct TableText {
   std::vector<Lines> chains;
   std::vector<Jump> jumps;
   std::vector<Counters> counters;  ///< of the rules of all chains, one after the other
+
+  [[nodiscard]] bool says_the_same(const TableText& other) const {
+    return chains == other.chains && jumps == other.jumps;
+  }
 };
 
 std::optional<Hook> hook_named(std::string_view chain) {
@@ -279,29 +292,69 @@ std::string remedy_for(const HelperResult& result) {
   return "see what it complains of; kernels with nf_tables need no program: --iptables-variant nft";
 }
 
-/// From one state to the other; on a refusal back again.
-void commit(const std::vector<TableText>& from, const std::vector<TableText>& to, std::chrono::milliseconds patience) {
-  std::vector<Family> done;
-  for (const Family family : families) {
-    const std::string text = transition(family, from, to);
-    if (text.empty()) continue;
-    done.push_back(family);
-    const HelperResult result = restore(family, text, patience);
-    if (result.status == 0) continue;
-    std::string state = "nothing was changed";
-    // The family that was refused may have committed some of its tables.
-    const std::vector<TableText> now = read_tables();
-    for (const Family committed : done) {
-      const std::string back = transition(committed, now, from);
-      if (!back.empty() && restore(committed, back, patience).status != 0) {
-        state = "the rules of before could not be put back; run sluice again, or sluice cleanup";
-      }
-    }
-    throw KernelError(KernelError::Kind::refused, EIO,
-                      "program the rules with " + program(family, "restore") + " (exit status " +
-                          std::to_string(result.status) + "); " + state,
-                      std::string(trimmed(result.errors)), remedy_for(result));
+bool are_the_same(Family family, const std::vector<TableText>& one, const std::vector<TableText>& other) {
+  return std::all_of(std::begin(kinds), std::end(kinds), [&](IptablesTableKind kind) {
+    const TableText nothing{family, kind, {}, {}, {}};
+    const TableText* first = find(one, family, kind);
+    const TableText* second = find(other, family, kind);
+    return (first == nullptr ? nothing : *first).says_the_same(second == nullptr ? nothing : *second);
+  });
+}
+
+/// Does again what failed once.
+template <typename Action>
+auto twice(const Action& action) {
+  try {
+    return action();
+  } catch (const KernelError&) {
+    return action();
   }
+}
+
+/// Takes back what became of `begun`: the family that was refused may have committed some of its tables.
+bool put_back(const std::vector<Family>& begun, const std::vector<TableText>& before,
+              std::chrono::milliseconds patience) {
+  const auto all = [&] {
+    const std::vector<TableText> now = read_tables();
+    return std::all_of(begun.begin(), begun.end(), [&](Family family) {
+      if (are_the_same(family, now, before)) return true;
+      const std::string back = transition(family, now, before);
+      return back.empty() || restore(family, back, patience).status == 0;
+    });
+  };
+  try {
+    return twice(all);
+  } catch (const KernelError&) {
+    return false;
+  }
+}
+
+/// From one state to the other; on a failure back again.
+void commit(const std::vector<TableText>& from, const std::vector<TableText>& to, std::chrono::milliseconds patience) {
+  std::vector<Family> begun;
+  try {
+    for (const Family family : families) {
+      const std::string text = transition(family, from, to);
+      if (text.empty()) continue;
+      begun.push_back(family);
+      const HelperResult result = restore(family, text, patience);
+      if (result.status == 0) continue;
+      throw KernelError(KernelError::Kind::refused, EIO,
+                        "program the rules with " + program(family, "restore") + " (exit status " +
+                            std::to_string(result.status) + ")",
+                        std::string(trimmed(result.errors)), remedy_for(result));
+    }
+  } catch (const KernelError& error) {
+    throw error.leaving(put_back(begun, from, patience) ? KernelError::Left::as_it_was : KernelError::Left::in_between);
+  }
+}
+
+KernelError not_as_wanted(const Difference& found) {
+  return {EPROTO,
+          "read back the rules: " + found.kind + " in " + found.chain + " [" + found.rule + "]: expected " +
+              found.expected + ", found " + found.found,
+          {},
+          "the new rules are not as they should be; please report this"};
 }
 
 }  // namespace
@@ -330,13 +383,11 @@ Outcome LegacyTables::apply(const IptablesRuleset& wanted) const {
   std::vector<TableText> after;
   for (const IptablesTable& table : wanted.tables) after.push_back(text_of(table));
   commit(before, after, patience_);
-  const auto differences = diff(wanted, observe());
-  if (!differences.empty()) {
-    const Difference& first = differences.front();
-    throw KernelError(EPROTO,
-                      "read back the rules: " + first.kind + " in " + first.chain + " [" + first.rule + "]: expected " +
-                          first.expected + ", found " + first.found,
-                      {}, "the new rules are in place, but not as they should be; please report this");
+  try {
+    const auto differences = diff(wanted, twice([&] { return observe(); }));
+    if (!differences.empty()) throw not_as_wanted(differences.front());
+  } catch (const KernelError& error) {
+    throw error.leaving(KernelError::Left::as_wanted);
   }
   return before.empty() ? Outcome::created : Outcome::replaced;
 }

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <variant>
 
 #include "netfilter/attributes.hpp"
 #include "netfilter/errors.hpp"
@@ -22,6 +23,8 @@ namespace {
 
 // linux/if_addr.h of Debian 12's kernel headers has it since 5.18.
 constexpr std::uint16_t ifa_proto = 11;
+// How often something that changes, or whose answer is lost, is asked for again.
+constexpr int read_limit = 100;
 
 /// Of lo, in every network namespace (LOOPBACK_IFINDEX; drivers/net/loopback.c:loopback_net_init insists on it).
 constexpr std::uint32_t loopback_index = 1;
@@ -61,7 +64,7 @@ class Keeper {
 
   // --- What is there ---------------------------------------------------------------------------------------------------
 
-  bool has(const Address& item) {
+  bool is_there(const Address& item) {
     bool found = false;
     each_address([&](const AddressFound& other) { found = found || other.item.address == item.address; });
     return found;
@@ -108,6 +111,18 @@ class Keeper {
     return ours;
   }
 
+  bool is_there(const LocalRoute& item) {
+    const auto routes = our_routes();
+    return std::any_of(routes.begin(), routes.end(),
+                       [&](const auto& other) { return other.family == item.family && other.table == item.table; });
+  }
+  bool is_there(const MarkRule& item) {
+    const auto rules = our_rules();
+    return std::any_of(rules.begin(), rules.end(), [&](const auto& other) {
+      return other.family == item.family && other.table == item.table && other.mark == item.mark;
+    });
+  }
+
   // --- Changing it -----------------------------------------------------------------------------------------------------
 
   /// Each returns the kernel's refusal; EEXIST on adding and "not there" on removing are no refusals.
@@ -129,7 +144,7 @@ class Keeper {
         },
         item.address);
     mnl_attr_put_u8(message.header(), ifa_proto, made_by_sluice);
-    return send(message, add);
+    return send(message, add, [&] { return is_there(item); });
   }
 
   std::optional<Refusal> change(const LocalRoute& item, bool add) {
@@ -142,7 +157,7 @@ class Keeper {
     header->rtm_table = RT_TABLE_UNSPEC;
     mnl_attr_put_u32(message.header(), RTA_TABLE, item.table);
     mnl_attr_put_u32(message.header(), RTA_OIF, loopback_index);
-    return send(message, add);
+    return send(message, add, [&] { return is_there(item); });
   }
 
   std::optional<Refusal> change(const MarkRule& item, bool add) {
@@ -155,7 +170,7 @@ class Keeper {
     mnl_attr_put_u32(message.header(), FRA_FWMARK, item.mark);
     mnl_attr_put_u32(message.header(), FRA_FWMASK, 0xffffffffU);
     mnl_attr_put_u8(message.header(), FRA_PROTOCOL, made_by_sluice);
-    return send(message, add);
+    return send(message, add, [&] { return is_there(item); });
   }
 
  private:
@@ -166,11 +181,18 @@ class Keeper {
     return static_cast<Header*>(mnl_nlmsg_put_extra_header(message.header(), sizeof(Header)));
   }
 
-  std::optional<Refusal> send(Message& message, bool add) {
-    NetlinkSocket::Status status{};
-    auto refusal = socket_.request(
-        message, NetlinkSocket::Answer::acknowledgement, [](const nlmsghdr&) {}, status);
-    if (!refusal) return refusal;
+  /// Where the answer is lost, `is_there` tells: the kernel would add a routing rule a second time without complaint.
+  template <typename IsThere>
+  std::optional<Refusal> send(Message& message, bool add, const IsThere& is_there) {
+    std::optional<Refusal> refusal;
+    NetlinkSocket::Status status = NetlinkSocket::Status::inconsistent;
+    for (int attempt = 0; !refusal && status == NetlinkSocket::Status::inconsistent; ++attempt) {
+      if (attempt == read_limit) return Refusal{0, ENOBUFS, "every answer was lost"};
+      refusal = socket_.request(
+          message, NetlinkSocket::Answer::acknowledgement, [](const nlmsghdr&) {}, status);
+      if (!refusal && status == NetlinkSocket::Status::inconsistent && is_there() == add) return std::nullopt;
+    }
+    if (!refusal) return std::nullopt;
     const bool as_wanted = add ? refusal->error == EEXIST
                                : refusal->error == ENOENT || refusal->error == ESRCH || refusal->error == EADDRNOTAVAIL;
     return as_wanted ? std::nullopt : refusal;
@@ -178,7 +200,6 @@ class Keeper {
 
   template <typename Header>
   void dump(std::uint16_t type, Family family, const std::function<void(const Header&, const nlmsghdr&)>& visit) {
-    constexpr int read_limit = 100;
     for (int attempt = 0; attempt < read_limit; ++attempt) {
       Message message;
       auto* header = begin<rtgenmsg>(message, type, false);
@@ -251,33 +272,41 @@ bool family_is_off(const Refusal& refusal) {
   throw KernelError(refusal.error, step, refusal.text, refusal.error == EPERM ? remedy_for_denial() : "");
 }
 
-/// Adds items one after the other, and takes them back if one is refused.
+using Item = std::variant<Address, LocalRoute, MarkRule>;
+
+/// The last one first, through a socket of its own: the one they were made with may be what failed.
+void take_back(const std::vector<Item>& items) {
+  if (items.empty()) return;
+  Keeper keeper;
+  std::for_each(items.rbegin(), items.rend(),
+                [&](const Item& item) { std::visit([&](const auto& one) { keeper.change(one, false); }, item); });
+}
+
+/// Adds items one after the other.
 class Adding {
  public:
   explicit Adding(Keeper& keeper) : keeper_(keeper) {}
 
-  template <typename Item>
-  void add(const Item& item, Family family) {
+  template <typename One>
+  void add(const One& item, Family family) {
     const std::string step = to_text(item, "add");
+    // Before it is tried: an answer that cannot be read does not mean that nothing was done.
+    items.emplace_back(item);
     const auto refusal = keeper_.change(item, true);
     if (!refusal) {
       changes.done.push_back(step);
-      undo_.push_back([this, item] { keeper_.change(item, false); });
       return;
     }
-    if (family == Family::ipv6 && family_is_off(*refusal)) {
-      changes.warnings.push_back("IPv6 is disabled in this namespace, so this was left out: " + step);
-      return;
-    }
-    std::for_each(undo_.rbegin(), undo_.rend(), [](const auto& take_back) { take_back(); });
-    refuse(*refusal, step);
+    items.pop_back();
+    if (family != Family::ipv6 || !family_is_off(*refusal)) refuse(*refusal, step);
+    changes.warnings.push_back("IPv6 is disabled in this namespace, so this was left out: " + step);
   }
 
   KeptChanges changes;
+  std::vector<Item> items;
 
  private:
   Keeper& keeper_;
-  std::vector<std::function<void()>> undo_;
 };
 
 bool wants(const NamespaceState& wanted, const Address& item) {
@@ -302,21 +331,14 @@ template <typename Visit>
 void each_missing(Keeper& keeper, const NamespaceState& wanted, const Visit& visit) {
   for (const IpAddress& address : wanted.local_addresses) {
     const Address item{address};
-    if (!keeper.has(item)) visit(item, family_of(address));
+    if (!keeper.is_there(item)) visit(item, family_of(address));
   }
   if (!wanted.tproxy) return;
-  const auto routes = keeper.our_routes();
-  const auto rules = keeper.our_rules();
   for (const Family family : wanted.tproxy->families) {
     const LocalRoute route{family, wanted.tproxy->table};
-    const bool routed = std::any_of(routes.begin(), routes.end(),
-                                    [&](const auto& r) { return r.family == route.family && r.table == route.table; });
-    if (!routed) visit(route, family);
+    if (!keeper.is_there(route)) visit(route, family);
     const MarkRule rule{family, wanted.tproxy->mark, wanted.tproxy->table};
-    const bool ruled = std::any_of(rules.begin(), rules.end(), [&](const auto& r) {
-      return r.family == rule.family && r.mark == rule.mark && r.table == rule.table;
-    });
-    if (!ruled) visit(rule, family);
+    if (!keeper.is_there(rule)) visit(rule, family);
   }
 }
 
@@ -359,13 +381,20 @@ KeptChanges add_missing(const NamespaceState& wanted) {
   if (wanted == NamespaceState{}) return {};
   Keeper keeper;
   Adding adding(keeper);
-  each_missing(keeper, wanted, [&](const auto& item, Family family) { adding.add(item, family); });
+  try {
+    each_missing(keeper, wanted, [&](const auto& item, Family family) { adding.add(item, family); });
+  } catch (const KernelError&) {
+    take_back(adding.items);
+    throw;
+  }
+  adding.changes.take_back = [items = std::move(adding.items)] { take_back(items); };
   return adding.changes;
 }
 
-KeptChanges remove_unwanted(const NamespaceState& wanted, bool pretend) {
+namespace {
+
+void remove_once(const NamespaceState& wanted, bool pretend, KeptChanges& changes) {
   Keeper keeper;
-  KeptChanges changes;
   std::optional<std::pair<Refusal, std::string>> first;
   each_unwanted(keeper, wanted, [&](const auto& item) {
     const std::string step = to_text(item, "del");
@@ -374,6 +403,18 @@ KeptChanges remove_unwanted(const NamespaceState& wanted, bool pretend) {
     if (refusal && !first) first = {*refusal, step};
   });
   if (first) refuse(first->first, first->second);
+}
+
+}  // namespace
+
+KeptChanges remove_unwanted(const NamespaceState& wanted, bool pretend) {
+  KeptChanges changes;
+  try {
+    remove_once(wanted, pretend, changes);
+  } catch (const KernelError&) {
+    if (pretend) throw;
+    remove_once(wanted, pretend, changes);
+  }
   return changes;
 }
 

@@ -3,6 +3,7 @@
 // flags, and what others made is never taken for ours.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ inline constexpr unsigned char made_by_sluice = 115;
 struct KeptChanges {
   std::vector<std::string> done;      ///< one line each, as `ip` would be told
   std::vector<std::string> warnings;  ///< what this namespace does not allow, with the consequence
+  std::function<void()> take_back;    ///< undoes what was added, as far as that goes; empty after removing
 };
 
 /// What of `wanted` the namespace lacks, one line each, as `ip` would be told to add it. What belongs to IPv6 is left
@@ -35,7 +37,7 @@ KeptChanges add_missing(const NamespaceState& wanted);
 bool has_global_address(Family family);
 
 /// Removes what sluice made and `wanted` does not name. To be called after the rules that needed it are gone. With
-/// `pretend`, only tells. Throws KernelError after trying everything.
+/// `pretend`, only tells. Throws KernelError after trying everything, twice.
 KeptChanges remove_unwanted(const NamespaceState& wanted, bool pretend = false);
 
 }  // namespace sluice::netfilter

@@ -71,22 +71,28 @@ std::optional<std::string> node_interface(NetlinkSocket& socket) {
                                         "kube-bridge", "antrea-gw0", "ovn-k8s-mp0", "nodelocaldns", "vxlan.calico"};
   constexpr std::string_view prefixes[] = {"cali", "flannel."};
   std::optional<std::string> found;
+  // An interface overlooked could cut a node off.
+  constexpr int read_limit = 100;
+  NetlinkSocket::Status status = NetlinkSocket::Status::inconsistent;
   Message request;
   request.header()->nlmsg_type = RTM_GETLINK;
   mnl_nlmsg_put_extra_header(request.header(), sizeof(ifinfomsg));
   // Names are all that is wanted; the counters of many interfaces would be most of the answer.
   mnl_attr_put_u32(request.header(), IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-  NetlinkSocket::Status status{};
-  socket.request(
-      request, NetlinkSocket::Answer::dump,
-      [&](const nlmsghdr& reply) {
-        const std::string name = Attributes::after<ifinfomsg>(reply).text(IFLA_IFNAME);
-        const bool known = std::find(std::begin(names), std::end(names), name) != std::end(names) ||
-                           std::any_of(std::begin(prefixes), std::end(prefixes),
-                                       [&](std::string_view prefix) { return name.starts_with(prefix); });
-        if (known) found = name;
-      },
-      status);
+  const auto note = [&](const nlmsghdr& reply) {
+    const std::string name = Attributes::after<ifinfomsg>(reply).text(IFLA_IFNAME);
+    const bool known = std::find(std::begin(names), std::end(names), name) != std::end(names) ||
+                       std::any_of(std::begin(prefixes), std::end(prefixes),
+                                   [&](std::string_view prefix) { return name.starts_with(prefix); });
+    if (known) found = name;
+  };
+  for (int attempt = 0; attempt < read_limit && status == NetlinkSocket::Status::inconsistent; ++attempt) {
+    if (const auto refusal = socket.request(request, NetlinkSocket::Answer::dump, note, status)) {
+      throw KernelError(refusal->error, "list the interfaces", refusal->text);
+    }
+  }
+  if (status == NetlinkSocket::Status::inconsistent)
+    throw KernelError(EAGAIN, "list the interfaces", "they keep changing");
   return found;
 }
 

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "netfilter/errors.hpp"
 #include "netfilter/privileges.hpp"
@@ -14,6 +15,8 @@ namespace {
 // Netlink dumps fill buffers of up to 32 KiB (NLMSG_GOODSIZE and the reader's own size, af_netlink.c:netlink_dump).
 constexpr std::size_t inbox_size = 64 * 1024;
 constexpr int interrupted_limit = 1000;
+// The kernel reports an overrun once, and then what is still queued.
+constexpr int overrun_limit = 100;
 
 /// What security modules answer to a call that they do not allow.
 bool denied(int error) { return error == EPERM || error == EACCES; }
@@ -21,7 +24,9 @@ bool denied(int error) { return error == EPERM || error == EACCES; }
 }  // namespace
 
 NetlinkSocket::NetlinkSocket(int bus)
-    : socket_(mnl_socket_open2(bus, SOCK_CLOEXEC)), inbox_(std::make_unique_for_overwrite<std::byte[]>(inbox_size)) {
+    : bus_(bus),
+      socket_(mnl_socket_open2(bus, SOCK_CLOEXEC)),
+      inbox_(std::make_unique_for_overwrite<std::byte[]>(inbox_size)) {
   if (!socket_) {
     const int error = errno;
     throw KernelError(error, "open a netlink socket", {},
@@ -32,6 +37,12 @@ NetlinkSocket::NetlinkSocket(int bus)
   int on = 1;
   mnl_socket_setsockopt(socket_.get(), NETLINK_EXT_ACK, &on, sizeof on);
   mnl_socket_setsockopt(socket_.get(), NETLINK_CAP_ACK, &on, sizeof on);
+}
+
+void NetlinkSocket::renew() {
+  NetlinkSocket fresh(bus_);
+  socket_ = std::move(fresh.socket_);
+  send_room_ = 0;
 }
 
 void NetlinkSocket::send(std::span<const std::byte> datagram) {
@@ -58,10 +69,10 @@ void NetlinkSocket::send(std::span<const std::byte> datagram) {
   }
 }
 
-NetlinkSocket::Read NetlinkSocket::receive(bool wait) {
+NetlinkSocket::Read NetlinkSocket::receive() {
   const int descriptor = mnl_socket_get_fd(socket_.get());
   for (int attempt = 0;; ++attempt) {
-    const ssize_t length = recv(descriptor, inbox_.get(), inbox_size, MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT));
+    const ssize_t length = recv(descriptor, inbox_.get(), inbox_size, MSG_TRUNC | MSG_DONTWAIT);
     if (length >= 0 && static_cast<std::size_t>(length) <= inbox_size) {
       inbox_length_ = static_cast<std::size_t>(length);
       return Read::data;
@@ -86,17 +97,23 @@ std::optional<Refusal> NetlinkSocket::request(Message& message, Answer answer,
   status = Status::complete;
   std::optional<Refusal> refusal;
   bool done = false;
+  int overruns = 0;
   while (!done) {
-    const Read read = receive(answer == Answer::dump && status == Status::complete);
+    const Read read = receive();
     if (read == Read::nothing) {
       status = Status::inconsistent;
+      // The kernel refuses a dump while another one is under way on the same socket.
+      if (answer == Answer::dump) renew();
       return std::nullopt;
     }
     if (read == Read::overrun) {
       // What is still queued is read to its end all the same: a dump under way would stand in the next one's way.
       status = Status::inconsistent;
-      continue;
+      if (++overruns < overrun_limit) continue;
+      renew();
+      return std::nullopt;
     }
+    if (inbox().empty() || !is_whole(inbox())) status = Status::inconsistent;
     for_each_message(inbox(), [&](const nlmsghdr& reply) {
       if (reply.nlmsg_seq != header->nlmsg_seq) return true;
       if ((reply.nlmsg_flags & NLM_F_DUMP_INTR) != 0) status = Status::inconsistent;
@@ -141,6 +158,16 @@ Refusal refusal_in(const nlmsghdr& message) {
     }
   });
   return refusal;
+}
+
+bool is_whole(std::span<const std::byte> datagram) {
+  while (datagram.size() >= sizeof(nlmsghdr)) {
+    nlmsghdr header{};
+    std::memcpy(&header, datagram.data(), sizeof header);
+    if (header.nlmsg_len < sizeof header || header.nlmsg_len > datagram.size()) return false;
+    datagram = datagram.subspan(std::min(aligned(header.nlmsg_len), datagram.size()));
+  }
+  return datagram.empty();
 }
 
 // Not with mnl_nlmsg_ok, which takes a length from 2 GiB on for a negative one and so for short enough (libmnl's

@@ -45,18 +45,22 @@ class NetlinkSocket {
   /// KernelError.
   explicit NetlinkSocket(int bus);
 
+  /// Goes on with a new socket: what was on its way through the old one is forgotten. Throws KernelError.
+  void renew();
+
   /// Sends one datagram, widening the send buffer to fit. Interrupted calls are repeated. Throws KernelError.
   void send(std::span<const std::byte> datagram);
 
   enum class Read { data, nothing, overrun };
-  /// Receives one datagram into `inbox()`. With `wait` false, returns `nothing` at once where none is queued: the
-  /// kernel answers during the call of send(), so an answer that is not there was lost. `overrun` is ENOBUFS: answers
-  /// were lost. Throws KernelError for everything else.
-  Read receive(bool wait);
+  /// Receives one datagram into `inbox()`. Never waits: the kernel answers during the call of send() and queues the
+  /// next part of a dump during that of receive() (af_netlink.c:netlink_recvmsg), so an answer that is not there was
+  /// lost. `overrun` is ENOBUFS: answers were lost. Throws KernelError for everything else.
+  Read receive();
   [[nodiscard]] std::span<const std::byte> inbox() const { return {inbox_.get(), inbox_length_}; }
 
   enum class Answer { one, dump, acknowledgement };
-  enum class Status { complete, inconsistent };  ///< inconsistent: NLM_F_DUMP_INTR or ENOBUFS, read again
+  /// inconsistent: NLM_F_DUMP_INTR, ENOBUFS, or an answer lost or cut off; ask again
+  enum class Status { complete, inconsistent };
   /// Sends a request and hands every answering message to `on_message`. A refusal of the request is returned.
   /// Throws KernelError where the socket itself fails.
   std::optional<Refusal> request(Message& message, Answer answer,
@@ -71,6 +75,7 @@ class NetlinkSocket {
   struct Close {
     void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
   };
+  int bus_;
   std::unique_ptr<mnl_socket, Close> socket_;
   std::unique_ptr<std::byte[]> inbox_;  // not zeroed: touching fresh pages is most of a short run's cost
   std::size_t inbox_length_ = 0;
@@ -108,6 +113,9 @@ void for_each_attribute(const nlmsghdr& message, std::size_t offset, const Visit
   const auto* payload = static_cast<const std::byte*>(mnl_nlmsg_get_payload(&message));
   for_each_attribute({payload + aligned(offset), length - aligned(offset)}, visit);
 }
+
+/// Whether a datagram is whole messages and nothing else.
+bool is_whole(std::span<const std::byte> datagram);
 
 /// Calls `visit` for each whole message of a datagram; false where `visit` asked to stop.
 bool for_each_message(std::span<const std::byte> datagram, const std::function<bool(const nlmsghdr&)>& visit);

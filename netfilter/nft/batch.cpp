@@ -90,17 +90,22 @@ SealedBatch::Result SealedBatch::send(NetlinkSocket& socket) const {
   const std::uint32_t last_sequence = first_sequence_ + static_cast<std::uint32_t>(steps_.size()) - 1;
   std::optional<Refusal> first;
   bool acknowledged = false;
-  for (;;) {
-    const NetlinkSocket::Read read = socket.receive(false);
-    if (read == NetlinkSocket::Read::overrun) return Result::unknown;
-    if (read == NetlinkSocket::Read::nothing) break;
-    for_each_message(socket.inbox(), [&](const nlmsghdr& reply) {
-      if (reply.nlmsg_type != NLMSG_ERROR || reply.nlmsg_seq - first_sequence_ >= steps_.size()) return true;
-      Refusal answer = refusal_in(reply);
-      if (answer.error == 0) acknowledged = acknowledged || answer.sequence == last_sequence;
-      if (answer.error != 0 && !first) first = std::move(answer);
-      return true;
-    });
+  const auto note = [&](const nlmsghdr& reply) {
+    if (reply.nlmsg_type != NLMSG_ERROR || reply.nlmsg_seq - first_sequence_ >= steps_.size()) return true;
+    Refusal answer = refusal_in(reply);
+    if (answer.error == 0) acknowledged = acknowledged || answer.sequence == last_sequence;
+    if (answer.error != 0 && !first) first = std::move(answer);
+    return true;
+  };
+  try {
+    for (;;) {
+      const NetlinkSocket::Read read = socket.receive();
+      if (read == NetlinkSocket::Read::overrun) return Result::unknown;
+      if (read == NetlinkSocket::Read::nothing) break;
+      for_each_message(socket.inbox(), note);
+    }
+  } catch (const KernelError&) {
+    return Result::unknown;  // What cannot be read is lost, too.
   }
   if (first && first->error == ERESTART) return Result::outdated;
   if (first && (first->error == EINTR || first->error == EAGAIN)) return Result::outdated;
@@ -112,7 +117,7 @@ std::optional<std::vector<Refusal>> SealedBatch::send_for_refusals(NetlinkSocket
   socket.send(bytes_);
   std::vector<Refusal> refusals;
   for (;;) {
-    const NetlinkSocket::Read read = socket.receive(false);
+    const NetlinkSocket::Read read = socket.receive();
     if (read == NetlinkSocket::Read::overrun) return std::nullopt;
     if (read == NetlinkSocket::Read::nothing) return refusals;
     for_each_message(socket.inbox(), [&](const nlmsghdr& reply) {

@@ -17,6 +17,8 @@ class NftSession {
   explicit NftSession(std::chrono::milliseconds patience);
 
   [[nodiscard]] NetlinkSocket& socket() { return socket_; }
+  /// Goes on with a new socket. Throws KernelError.
+  void reopen() { socket_.renew(); }
 
   /// The ruleset generation of the namespace, which every transaction increments (NFT_MSG_GETGEN). Throws KernelError.
   std::uint32_t generation();

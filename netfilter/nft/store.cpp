@@ -34,7 +34,39 @@ bool seen(NftSession& session, NftStore& wanted, NftStore* other, std::uint32_t 
   throw KernelError(EPROTO,
                     "read back the rules: " + first.kind + " in " + first.chain + " [" + first.rule + "]: expected " +
                         first.expected + ", found " + first.found,
-                    {}, "the new rules are in place, but not as they should be; please report this");
+                    {}, "the new rules are not as they should be; please report this");
+}
+
+/// What a loop of transactions has come to: as it was until one is sent, and again once one is known to be refused.
+using Left = KernelError::Left;
+
+Left left_after(SealedBatch::Result result) {
+  switch (result) {
+    case SealedBatch::Result::committed:
+      return Left::as_wanted;
+    case SealedBatch::Result::unknown:
+      return Left::unknown;
+    case SealedBatch::Result::outdated:
+      break;
+  }
+  return Left::as_it_was;
+}
+
+/// Calls `attempt` until it returns something. What fails after a transaction was sent only hides what it did: looks
+/// once more, through a new socket. `left` is kept by `attempt`.
+template <typename Attempt>
+auto until_done(NftSession& session, const std::string& step, const Left& left, const Attempt& attempt) {
+  NftSession::Attempts attempts(session, step);
+  for (bool looked_again = false;;) {
+    try {
+      if (auto result = attempt()) return *std::move(result);
+      attempts.wait_or_give_up();
+    } catch (const KernelError& error) {
+      if (left == Left::as_it_was || looked_again) throw error.leaving(left);
+      looked_again = true;
+      session.reopen();
+    }
+  }
 }
 
 }  // namespace
@@ -50,36 +82,35 @@ std::uint32_t read_stores(NftSession& session, std::span<NftStore* const> stores
 }
 
 Outcome install(NftSession& session, NftStore& wanted, NftStore& other) {
-  NftSession::Attempts attempts(session, "apply the rules");
+  Left left = Left::as_it_was;
   std::optional<Outcome> sent;
-  for (;;) {
+  return until_done(session, "apply the rules", left, [&]() -> std::optional<Outcome> {
     const std::uint32_t at = session.generation();
     session.begin_reading(at);
     wanted.read(session);
     other.read(session);
     // Where nothing is there, the kernel tells whether that is still so: it refuses a batch for an older generation.
-    if ((wanted.present() || other.present()) && !session.consistent()) {
-      attempts.wait_or_give_up();
-      continue;
-    }
+    if ((wanted.present() || other.present()) && !session.consistent()) return std::nullopt;
     if (!other.present() && wanted.differences().empty()) return sent.value_or(Outcome::unchanged);
     const Outcome outcome = wanted.present() || other.present() ? Outcome::replaced : Outcome::created;
     const bool was_in_other = other.present();
     OpenBatch batch(session.socket(), at);
     if (was_in_other) other.add_removal(batch);
     wanted.add_rules(batch);
+    left = Left::as_it_was;  // As has been seen just now, whatever became of the transaction before.
     const SealedBatch::Result result = std::move(batch).seal().send(session.socket());
+    left = left_after(result);
     if (result != SealedBatch::Result::outdated) sent = outcome;
-    if (result == SealedBatch::Result::committed && seen(session, wanted, was_in_other ? &other : nullptr, at + 1))
-      return outcome;
-    attempts.wait_or_give_up();
-  }
+    if (result != SealedBatch::Result::committed) return std::nullopt;
+    if (!seen(session, wanted, was_in_other ? &other : nullptr, at + 1)) return std::nullopt;
+    return outcome;
+  });
 }
 
 std::vector<std::string> remove(NftSession& session, std::span<NftStore* const> stores) {
-  NftSession::Attempts attempts(session, "remove the rules");
+  Left left = Left::as_it_was;
   std::vector<std::string> removed;
-  for (;;) {
+  return until_done(session, "remove the rules", left, [&]() -> std::optional<std::vector<std::string>> {
     const std::uint32_t at = read_stores(session, stores);
     std::vector<std::string> present;
     OpenBatch batch(session.socket(), at);
@@ -89,11 +120,13 @@ std::vector<std::string> remove(NftSession& session, std::span<NftStore* const> 
       store->add_removal(batch);
     }
     if (present.empty()) return removed;
+    left = Left::as_it_was;
     const auto result = std::move(batch).seal().send(session.socket());
+    left = left_after(result);
     if (result == SealedBatch::Result::committed) return present;
     if (result == SealedBatch::Result::unknown) removed = std::move(present);
-    attempts.wait_or_give_up();
-  }
+    return std::nullopt;
+  });
 }
 
 }  // namespace sluice::netfilter

@@ -407,7 +407,7 @@ class XtStore : public NftStore {
     }
     throw KernelError(KernelError::Kind::refused, EEXIST,
                       "use chain " + found.name + " of table " + shown(table.family, table.kind) +
-                          ", which is not as iptables makes it; nothing was changed",
+                          ", which is not as iptables makes it",
                       {},
                       "see who made it with nft list chain " + shown(table.family, table.kind) + " " + found.name +
                           ", or use --backend nftables, which shares no table");
