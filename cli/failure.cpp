@@ -11,6 +11,8 @@ std::string left_behind(KernelError::Left left, const std::string& done) {
       return "nothing was changed";
     case KernelError::Left::as_wanted:
       return done;
+    case KernelError::Left::both:
+      return done + ", and those of before may be there, too: run sluice again";
     case KernelError::Left::unknown:
       return "whether that was done before cannot be seen: look with sluice status, or run sluice again";
     case KernelError::Left::in_between:

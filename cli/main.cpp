@@ -24,13 +24,12 @@ ExitCode run(const sluice::cli::Request& request) {
   if (validation.config && request.problems.errors.empty()) {
     validation.problems.errors = misplaced(*request.command, **validation.config, request.raw);
   }
-  const bool sound = validation.config && request.problems.errors.empty() && validation.problems.errors.empty();
   const sluice::cli::Log log(
       validation.config ? (*validation.config)->log_format : sluice::cli::log_format_asked_for(request.raw),
       validation.config ? (*validation.config)->log_level : sluice::LogLevel::info);
   log.problems(request.problems);
   log.problems(validation.problems);
-  if (!sound) {
+  if (!validation.config || !request.problems.errors.empty() || !validation.problems.errors.empty()) {
     log.hint("nothing was touched; sluice --help lists the options");
     return ExitCode::bad_input;
   }

@@ -25,8 +25,7 @@ void log_filter(const std::string& missing, const Log& log) {
   log.debug(missing.empty() ? "a seccomp filter holds from here on" : "no seccomp filter: " + missing);
 }
 
-Footing stand(const Settings& settings, const Log& log, const Check& check,
-              bool (*may_need_helpers)(const Settings&)) {
+Footing stand(const Settings& settings, const Log& log, const Check& check, bool (*may_need_helpers)(const Settings&)) {
   if (!settings.netns.empty()) netfilter::enter_network_namespace(settings.netns);
   // Before privileges go: without them another process's namespace cannot be looked at.
   if (check) {
@@ -51,8 +50,7 @@ ExitCode stand_in_namespace(const Settings& settings, const Log& log, const Chec
   return stand(settings, log, check, [](const Settings&) { return false; }).code;
 }
 
-Footing stand_in_namespace_to_apply(const Settings& settings, const Log& log,
-                                    const Check& check) {
+Footing stand_in_namespace_to_apply(const Settings& settings, const Log& log, const Check& check) {
   return stand(settings, log, check, may_end_with_legacy);
 }
 

@@ -105,19 +105,10 @@ class Backends::Impl {
   }
 
   std::vector<std::string> remove(bool pretend) {
-    const auto native = native_store();
-    const auto xt = xt_store();
     // First those whose removal has a program in it, and so more ways to fail.
     std::vector<std::string> words = legacy_.remove(pretend);
-    if (pretend) {
-      read({native.get(), xt.get()});
-      for (const NftStore* store : {native.get(), xt.get()}) {
-        if (store->present()) std::ranges::move(store->removals(), std::back_inserter(words));
-      }
-      return words;
-    }
     try {
-      std::ranges::move(remove_from_nf_tables(), std::back_inserter(words));
+      std::ranges::move(remove_from_nf_tables(pretend), std::back_inserter(words));
     } catch (const KernelError& error) {
       throw words.empty() ? error : error.leaving(KernelError::Left::in_between);
     }
@@ -127,28 +118,46 @@ class Backends::Impl {
  private:
   /// New rules first, then away with the old; over netlink both at once.
   Outcome apply_with(BackendKind kind, const Ruleset& ruleset, const std::string& comment) {
-    const auto from_nf_tables = [&] { return remove_from_nf_tables(); };
-    const auto from_legacy = [&] { return legacy_.remove(false); };
+    const auto in_nf_tables = [&](bool pretend) { return remove_from_nf_tables(pretend); };
+    const auto in_legacy = [&](bool pretend) { return legacy_.remove(pretend); };
     if (kind == BackendKind::nftables) {
-      return moved(install(session(), *native_store(&ruleset, comment), *xt_store()), from_legacy, from_nf_tables);
+      const auto make = [&] { return install(session(), *native_store(&ruleset, comment), *xt_store()); };
+      return moved(make, in_legacy, in_nf_tables);
     }
     if (kind == BackendKind::iptables_nft) {
       const IptablesRuleset iptables = translated(ruleset);
-      return moved(install(session(), *xt_store(&iptables), *native_store()), from_legacy, from_nf_tables);
+      return moved([&] { return install(session(), *xt_store(&iptables), *native_store()); }, in_legacy, in_nf_tables);
     }
-    return moved(legacy_.apply(translated(ruleset)), from_nf_tables, from_legacy);
+    return moved([&] { return legacy_.apply(translated(ruleset)); }, in_nf_tables, in_legacy);
   }
 
-  /// The second half of a move between nf_tables and the old tables, which have no transaction in common: where the old
-  /// rules cannot be removed, the new ones go again.
-  template <typename RemoveOld, typename RemoveNew>
-  static Outcome moved(Outcome outcome, const RemoveOld& remove_old, const RemoveNew& remove_new) {
+  /// Makes the new rules, then removes what is on the other side: nf_tables and the old tables have no transaction in
+  /// common. Where the old rules cannot be removed, the new ones go again.
+  template <typename Make, typename RemoveOld, typename RemoveNew>
+  static Outcome moved(const Make& make, const RemoveOld& remove_old, const RemoveNew& remove_new) {
+    const Outcome outcome = made(make, remove_old);
     for (bool failed = false;; failed = true) {
       try {
-        return remove_old().empty() ? outcome : Outcome::replaced;
+        return remove_old(false).empty() ? outcome : Outcome::replaced;
       } catch (const KernelError& error) {
         if (failed) throw error.leaving(taken_back(outcome, error, remove_new));
       }
+    }
+  }
+
+  template <typename Make, typename RemoveOld>
+  static Outcome made(const Make& make, const RemoveOld& remove_old) {
+    try {
+      return make();
+    } catch (const KernelError& error) {
+      if (error.left() != KernelError::Left::as_wanted) throw;
+      bool old_rules = true;
+      try {
+        old_rules = !remove_old(true).empty();
+      } catch (const KernelError&) {
+        // Not to be seen, so they may be there.
+      }
+      throw old_rules ? error.leaving(KernelError::Left::both) : error;
     }
   }
 
@@ -159,7 +168,7 @@ class Backends::Impl {
     if (error.left() != Left::as_it_was) return error.left();
     if (outcome != Outcome::created) return Left::as_wanted;
     try {
-      remove_new();
+      remove_new(false);
     } catch (const KernelError&) {
       return Left::in_between;
     }
@@ -181,10 +190,18 @@ class Backends::Impl {
     }
   }
 
-  std::vector<std::string> remove_from_nf_tables() {
+  std::vector<std::string> remove_from_nf_tables(bool pretend) {
     const auto native = native_store();
     const auto xt = xt_store();
     const std::array<NftStore*, 2> stores = {native.get(), xt.get()};
+    if (pretend) {
+      read(stores);
+      std::vector<std::string> words;
+      for (const NftStore* store : stores) {
+        if (store->present()) std::ranges::move(store->removals(), std::back_inserter(words));
+      }
+      return words;
+    }
     try {
       return netfilter::remove(session(), stores);
     } catch (const KernelError& error) {

@@ -18,6 +18,7 @@ class KernelError : public std::system_error {
   enum class Left {
     as_it_was,
     as_wanted,  ///< what was to be done is done, but something after that failed
+    both,       ///< what was to be done is done, but what it should have replaced may be there, too
     unknown,    ///< the one or the other: it could not be looked at
     in_between  ///< of the old tables of iptables: some commits were made, and could not be taken back
   };
@@ -35,6 +36,12 @@ class KernelError : public std::system_error {
   [[nodiscard]] KernelError leaving(Left left) const {
     KernelError error = *this;
     error.left_ = left;
+    return error;
+  }
+  /// The same error, with more to do.
+  [[nodiscard]] KernelError advising(const std::string& more) const {
+    KernelError error = *this;
+    error.remedy_ += (error.remedy_.empty() ? "" : "; ") + more;
     return error;
   }
 

@@ -165,12 +165,22 @@ TableText table_in(Family family, IptablesTableKind kind, std::string_view saved
   return table;
 }
 
+/// What a program says, for the end of a message.
+std::string in_one_line(std::string_view said) {
+  std::string line;
+  for (const std::string_view piece : split(said, '\n')) {
+    if (trimmed(piece).empty()) continue;
+    line += (line.empty() ? "" : "; ") + std::string(trimmed(piece));
+  }
+  return line;
+}
+
 TableText read_table(Family family, IptablesTableKind kind) {
   const HelperResult saved = run_helper(program(family, "save"), {"-c", "-t", std::string(to_text(kind))}, "");
   if (saved.status != 0) {
     throw KernelError(KernelError::Kind::refused, EIO,
-                      "read table " + shown(family, kind) + " with iptables-legacy-save",
-                      std::string(trimmed(saved.errors)), {});
+                      "read table " + shown(family, kind) + " with iptables-legacy-save", in_one_line(saved.errors),
+                      {});
   }
   return table_in(family, kind, saved.output);
 }
@@ -342,7 +352,7 @@ void commit(const std::vector<TableText>& from, const std::vector<TableText>& to
       throw KernelError(KernelError::Kind::refused, EIO,
                         "program the rules with " + program(family, "restore") + " (exit status " +
                             std::to_string(result.status) + ")",
-                        std::string(trimmed(result.errors)), remedy_for(result));
+                        in_one_line(result.errors), remedy_for(result));
     }
   } catch (const KernelError& error) {
     throw error.leaving(put_back(begun, from, patience) ? KernelError::Left::as_it_was : KernelError::Left::in_between);

@@ -274,12 +274,37 @@ bool family_is_off(const Refusal& refusal) {
 
 using Item = std::variant<Address, LocalRoute, MarkRule>;
 
+/// Removes things one after the other; a refusal is thrown once everything was tried.
+class Removing {
+ public:
+  explicit Removing(Keeper& keeper) : keeper_(keeper) {}
+
+  template <typename One>
+  void remove(const One& item) {
+    const std::string step = to_text(item, "del");
+    const auto refusal = keeper_.change(item, false);
+    if (!refusal) done.push_back(step);
+    if (refusal && !first_) first_ = {*refusal, step};
+  }
+  void check() const {
+    if (first_) refuse(first_->first, first_->second);
+  }
+
+  std::vector<std::string> done;
+
+ private:
+  Keeper& keeper_;
+  std::optional<std::pair<Refusal, std::string>> first_;
+};
+
 /// The last one first, through a socket of its own: the one they were made with may be what failed.
 void take_back(const std::vector<Item>& items) {
   if (items.empty()) return;
   Keeper keeper;
+  Removing removing(keeper);
   std::for_each(items.rbegin(), items.rend(),
-                [&](const Item& item) { std::visit([&](const auto& one) { keeper.change(one, false); }, item); });
+                [&](const Item& item) { std::visit([&](const auto& one) { removing.remove(one); }, item); });
+  removing.check();
 }
 
 /// Adds items one after the other.
@@ -383,8 +408,12 @@ KeptChanges add_missing(const NamespaceState& wanted) {
   Adding adding(keeper);
   try {
     each_missing(keeper, wanted, [&](const auto& item, Family family) { adding.add(item, family); });
-  } catch (const KernelError&) {
-    take_back(adding.items);
+  } catch (const KernelError& error) {
+    try {
+      take_back(adding.items);
+    } catch (const KernelError&) {
+      throw error.advising("an address or route that was made for the rules stays until the next run");
+    }
     throw;
   }
   adding.changes.take_back = [items = std::move(adding.items)] { take_back(items); };
@@ -395,14 +424,14 @@ namespace {
 
 void remove_once(const NamespaceState& wanted, bool pretend, KeptChanges& changes) {
   Keeper keeper;
-  std::optional<std::pair<Refusal, std::string>> first;
-  each_unwanted(keeper, wanted, [&](const auto& item) {
-    const std::string step = to_text(item, "del");
-    const auto refusal = pretend ? std::nullopt : keeper.change(item, false);
-    if (!refusal) changes.done.push_back(step);
-    if (refusal && !first) first = {*refusal, step};
-  });
-  if (first) refuse(first->first, first->second);
+  if (pretend) {
+    each_unwanted(keeper, wanted, [&](const auto& item) { changes.done.push_back(to_text(item, "del")); });
+    return;
+  }
+  Removing removing(keeper);
+  each_unwanted(keeper, wanted, [&](const auto& item) { removing.remove(item); });
+  std::ranges::move(removing.done, std::back_inserter(changes.done));
+  removing.check();
 }
 
 }  // namespace

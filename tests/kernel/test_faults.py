@@ -39,7 +39,7 @@ ABSENCE_MEANS_NONE = "_tables_names"
 SHORT = {"recvfrom": [0, 10, 40], "read": [1], "pread64": [1], "pwrite64": [1], "write": [1]}
 THOROUGH = bool(os.environ.get("SLUICE_THOROUGH"))
 # How many calls of a run are tried otherwise; fewer where each starts ten programs.
-SAMPLE, SAMPLE_LEGACY = 5, 2
+SAMPLE, SAMPLE_LEGACY = 4, 2
 
 
 def scenarios():
@@ -268,6 +268,37 @@ def test_a_system_call_that_comes_to_less(stage):
     print(f"{sum(results.values())} short calls: exit statuses {dict(results)}")
 
 
+def test_a_system_call_that_keeps_failing(stage):
+    """Nothing can be promised then but to say which rules there are."""
+    tried = [call for call in stage.calls if call[0] not in NOT_TO_FAIL | {"write"}]
+    results = collections.Counter()
+    # A call that is interrupted for ever is made for ever.
+    errors = itertools.cycle(error for error in ERRORS if error != "EINTR")
+    stage.arguments = [*stage.arguments, "--lock-timeout", "1s"]
+    for name, number, line in stage.sample(tried):
+        stage.reset()
+        error = next(errors)
+        if error == "ENOENT" and ABSENCE_MEANS_NONE in line:
+            error = next(errors)
+        done = stage.run("strace", "-qq", "-o", "/dev/null", "-e", f"inject={name}:error={error}:when={number}+")
+        what = f"{error} from now on from {line}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        found = stage.settle()
+        stage.judge_interrupted(found, what)
+        assert done.returncode in (0, 1, 4), what
+        if done.returncode == 0 or re.search("; the (new rules are in place|rules are removed)$", done.stderr, re.M):
+            assert found.parts == stage.new.parts, what
+        elif "; nothing was changed\n" in done.stderr:
+            assert found.parts == stage.old.parts, what
+            assert found == stage.old or "stays until the next run" in done.stderr, what
+        else:
+            assert re.search("; (whether that was done|the rules of before could not|.*, and those of before may be there)", done.stderr), what
+            if "may be there, too" in done.stderr:
+                assert all(found.part(name) == text for name, text in stage.new.parts if text), what
+        results[re.search(r"; (?!show)(\w+ \w+)|$", done.stderr + done.stdout).group(1) or "done"] += 1
+        stage.finish(what)
+    print(f"{sum(results.values())} lasting failures: {dict(results)}")
+
+
 # -------------------------------------------------------------------------------------------- iptables' own programs
 
 LEGACY = ["--backend", "iptables", "--iptables-variant", "legacy"]
@@ -331,6 +362,16 @@ def test_a_helper_program_that_fails_or_dies(pod, programs, before):
         stage.finish(what)
     print(f"{sum(results.values())} failures: exit statuses {dict(results)}")
     assert results[1] > 0
+
+
+@pytest.mark.parametrize("before", [None, [*OLD, *LEGACY], OLD], ids=["first", "replacement", "move"])
+def test_a_family_that_cannot_be_programmed_leaves_the_other_as_it_was(pod, programs, before):
+    stage = Stage(pod, before, ["apply", *NEW, *LEGACY])
+    programs.replace("ip6tables-legacy-restore", "echo there is no such table >&2; exit 3")
+    done = pod.sluice(*stage.arguments, check=False, env=programs.environment)
+    assert done.returncode == 1
+    stage.judge_failed(done, "no table for IPv6")
+    assert "there is no such table" in done.stderr and "ip6tables-legacy-restore (exit status 3)" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["apply", *NEW], ["cleanup"]], ids=["move", "cleanup"])
