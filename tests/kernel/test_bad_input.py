@@ -157,6 +157,10 @@ BAD = [
     file("proxy-port = 15001\0\n", "sluice.toml:1", "NUL"),
     file("\x7fELF\x02\x01\x01\x00\x00", "sluice.toml:1", "NUL"),
     file("{\"proxy-port\": 1}\n", "sluice.toml:1", "key = value"),
+    # words for which others take the default
+    flag(["--inbound-mode", "none"], "--inbound-mode", '"none"', "redirect, tproxy, off"),
+    flag(["--inbound-mode", "TPROXY"], "--inbound-mode", '"TPROXY"', "redirect, tproxy, off"),
+    variable("SLUICE_LOCK_TIMEOUT", "soon", '"soon"'),
     # what is to be entered, and is not there
     flag(["--netns", "nosuch"], "--netns", '"nosuch" is no network namespace ("/run/netns/nosuch": No such file', "ip netns list"),
     flag(["status", "--netns", "999999999"], "--netns", '"999999999" is no network namespace', "the PID of a live process"),

@@ -77,3 +77,15 @@ def test_the_table_of_exit_statuses_is_that_of_the_program():
     known = dict(re.findall(r"(\w+) = (\d+),", header))
     for status in re.findall(r"^\| (\d) \|", DOCUMENTS[0].read_text(), re.M):
         assert status in known.values()
+
+
+def test_the_tests_named_for_what_others_got_wrong_exist():
+    tests = ROOT / "tests"
+    rows = re.findall(r"^\| [^|]+ \| [^|]+ \| (.*) \|$", (tests / "README.md").read_text().partition("## What others")[2], re.M)[2:]
+    assert len(rows) > 30
+    for row in rows:
+        named = re.findall(r"`([\w.]+): ([\w ]+)`", row)
+        assert named or row == "sluice hands rules to nobody", row
+        for file, test in named:
+            folder, heading = ("kernel", f"\ndef {test}(") if file.endswith(".py") else ("rules", f'\nTEST_CASE("{test}")')
+            assert heading in (tests / folder / file).read_text(), (file, test)

@@ -12,6 +12,11 @@ import pod as pods
 from pod import APP_UID, APPLY, FAMILIES, INBOUND_PORT, IPV4, IPV6, OTHER_OUTBOUND_PORT, OUTBOUND_PORT, PROXY_UID
 from pod import address
 
+BACKENDS = {
+    "nftables": ("--backend", "nftables"),
+    "iptables-nft": ("--backend", "iptables", "--iptables-variant", "nft"),
+    "iptables-legacy": ("--backend", "iptables", "--iptables-variant", "legacy"),
+}
 REFUSED = "ConnectionRefusedError: [Errno 111] Connection refused"
 HAIRPIN = ("--hairpin", "inbound", "--passthrough-source", "127.0.0.6,::6")
 
@@ -142,7 +147,43 @@ def test_ports_for_users_are_a_list_of_rules(shared_mesh, family):
     assert {key: shared_mesh.user(key[0]).name_at(family.outside, key[1]) for key in expected} == expected
 
 
+@pytest.mark.parametrize("uid", [1338, 70_000, 4_294_967_294])
+def test_every_user_of_the_proxys_is_the_proxy_in_all_ways(shared_mesh, family, uid):
+    """The second as well as the first, and also where its number has more than 16 bits."""
+    shared_mesh.sluice(*APPLY, *HAIRPIN, "--proxy-uid", f"{PROXY_UID},{uid}")
+    for proxy in (shared_mesh.proxy, shared_mesh.user(uid)):
+        assert proxy.name_at(family.outside, 80) == "world"
+        assert proxy.name_at(family.pod, 5000) == "inbound"
+        assert proxy.name_at(family.loopback, 5000) == "app"
+
+
+@pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS.keys())
+def test_many_ports_for_a_user_with_a_large_number(shared_mesh, backend):
+    """More ports than one rule of iptables holds."""
+    ports = ",".join(map(str, [*range(1, 60, 2), 80]))
+    shared_mesh.sluice(*APPLY, *backend, "--exclude-outbound-ports-for-uids", f"tcp:{ports}:70000-4000000000")
+    for family in FAMILIES:
+        assert shared_mesh.user(70_000).name_at(family.outside, 80) == "world"
+        assert shared_mesh.user(70_000).name_at(family.outside, 443) == "outbound"
+        assert shared_mesh.user(69_999).name_at(family.outside, 80) == "outbound"
+
+
 # ------------------------------------------------------------------------- from where
+
+
+def test_an_exclusion_holds_also_where_ports_are_listed(shared_mesh, family):
+    shared_mesh.sluice(*APPLY, "--inbound-ports", "5000-5002", "--exclude-inbound-ports", "5001")
+    found = [shared_mesh.world.name_at(family.pod, port) for port in (5000, 5001, 5002, 15008)]
+    assert found == ["inbound", "app", "inbound", "app"]
+
+
+@pytest.mark.parametrize("excluded, other", [FAMILIES, FAMILIES[::-1]], ids=["ipv4", "ipv6"])
+def test_a_family_can_be_excluded_whole_and_the_other_is_not(shared_mesh, excluded, other):
+    everything = {"ipv4": "0.0.0.0/0", "ipv6": "::/0"}[excluded.name]
+    done = shared_mesh.sluice(*APPLY, "--exclude-outbound-cidrs", everything)
+    assert f"{everything} leaves no {excluded.name}" in done.stderr
+    assert shared_mesh.app.name_at(excluded.outside, 80) == "world"
+    assert shared_mesh.app.name_at(other.outside, 80) == "outbound"
 
 
 def test_excluded_sources_go_direct(shared_mesh, family):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pod import APPLY, FAMILIES, IPV4, IPV6, OTHER_OUTBOUND_PORT, PROXY_UID, address
+from pod import APPLY, FAMILIES, IPV4, IPV6, OTHER_OUTBOUND_PORT, PROXY_UID, address, run
 
 FOREIGN = """
 table inet foreign {
@@ -390,11 +390,13 @@ def test_the_plan_loaded_by_nft_is_what_apply_makes(mesh, configuration):
 
 
 def test_a_plan_touches_nothing(mesh, configuration):
-    generation = mesh.generation()
-    mesh.sluice("plan", *APPLY[1:], *configuration)
-    mesh.sluice("--dry-run", *APPLY[1:], *configuration)
-    assert mesh.generation() == generation
-    assert mesh.ruleset() == ""
+    """Rules, addresses, routes and settings."""
+    seconds = "net.netfilter.nf_conntrack_tcp_timeout_close_wait"
+    before = mesh.state(), mesh.generation(), run(["sysctl", "-n", seconds], mesh.name).stdout
+    assert before[0]["rules"] == ""
+    for command in ("plan", "--dry-run"):
+        mesh.sluice(command, *APPLY[1:], *configuration, "--close-wait-timeout", "3599")
+    assert (mesh.state(), mesh.generation(), run(["sysctl", "-n", seconds], mesh.name).stdout) == before
 
 
 # --------------------------------------------------------------------------- where to, and where options come from

@@ -1,6 +1,7 @@
 """Large lists, interrupted calls, lost answers, missing privileges."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -305,3 +306,42 @@ def test_chains_of_another_release_in_iptables_tables_are_replaced_and_removed(m
     if command == "apply":
         assert mesh.sluice("verify", *options, *pods.APPLY[1:]).stdout.startswith("no drift")
         assert mesh.app.name_at(pods.IPV4.outside, 80) == "outbound"
+
+
+def test_rules_whose_names_are_gone_are_replaced_and_removed(mesh):
+    """What finds our rules is where they stand, never a comment."""
+    text = re.sub(r' ?comment "[^"]*"', "", mesh.sluice("plan", *pods.APPLY[1:]).stdout)
+    for command in (pods.APPLY, ("cleanup",)):
+        mesh.nft("-f", "-", stdin="table inet sluice\ndelete table inet sluice\n" + text)
+        assert "comment" not in mesh.listing() and mesh.app.name_at(pods.IPV4.outside, 80) == "outbound"
+        assert mesh.sluice("verify", *pods.APPLY[1:], check=False).returncode == 3
+        mesh.sluice(*command)
+        assert ('comment "outbound"' in mesh.ruleset()) == (command == pods.APPLY)
+    assert mesh.ruleset() == ""
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_rules_of_iptables_whose_names_are_gone_are_replaced_and_removed(mesh, variant):
+    options = (*pods.APPLY[1:], "--backend", "iptables", "--iptables-variant", variant)
+    plan = mesh.sluice("plan", *options).stdout.partition("# IPv6")[0]
+    text = re.sub(r" -m comment --comment \S+", "", plan)
+    restore = f"iptables-{variant}-restore --noflush <<'E'\n{text}E"
+    for command in (("apply", *options), ("cleanup",)):
+        mesh.sluice("cleanup")
+        assert in_pod(mesh, "sh", "-c", restore).returncode == 0
+        assert mesh.app.name_at(pods.IPV4.outside, 80) == "outbound"
+        mesh.sluice(*command)
+        left = in_pod(mesh, f"iptables-{variant}-save").stdout
+        assert left.count("-j SLUICE_OUTBOUND") == ("--comment outbound" in left) == (command[0] == "apply")
+
+
+def test_a_first_apply_deletes_nothing(pod):
+    """Deleting makes the kernel wait; only who has something to delete does it."""
+    def sent(*arguments):
+        traced = in_pod(pod, "strace", "-qq", "-s", "100000", "-e", "trace=sendto", pods.sluice_binary(), "--backend", "nftables", *arguments)
+        assert traced.returncode == 0, traced.stderr
+        return set(re.findall(r"NFT_MSG_([A-Z]+)", traced.stderr))
+
+    first = sent()
+    assert "NEWRULE" in first and not [message for message in first if message.startswith("DEL")]
+    assert "DELTABLE" in sent("--proxy-port", "4000")

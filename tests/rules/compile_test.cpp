@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "tests/rules/support.hpp"
 
 using namespace sluice;
@@ -142,6 +144,37 @@ TEST_CASE("every reference has its set, every port its protocol, and equal setti
       for (const char* bare : {"th dport", "th sport", "th flags"}) CHECK(text.find(bare) == std::string::npos);
       for (std::size_t at = text.find('@'); at != std::string::npos; at = text.find('@', at + 1)) {
         CHECK(ruleset.find_set(text.substr(at + 1, text.find_first_of(' ', at) - at - 1)) != nullptr);
+      }
+    }
+  }
+}
+
+TEST_CASE("no rule stands behind one that always decides before it") {
+  const auto covers = [](const Rule& first, const Rule& second) {
+    // nf_tables' tproxy lets a packet go on where nobody listens.
+    if (std::holds_alternative<Tproxy>(first.action)) return false;
+    return std::all_of(first.matches.begin(), first.matches.end(), [&](const Match& match) {
+      return std::find(second.matches.begin(), second.matches.end(), match) != second.matches.end();
+    });
+  };
+  const test::Options table[] = {
+      {},
+      {{"preset", "istio"}, {"dns", "all"}, {"drop-invalid", "true"}},
+      {{"preset", "linkerd"}, {"forwarded", "capture"}},
+      {{"preset", "kuma"}, {"dns", "resolv-conf"}, {"proxy-port-access", "capture"}},
+      {{"preset", "consul"}, {"udp", "reject:443"}, {"tunnel-ports", "15008"}},
+      {{"inbound-mode", "tproxy"}, {"proxy-mark", "7"}, {"exclude-interfaces", "a,b*"}, {"virtual-interfaces", "c*"}},
+      {{"ip-family", "ipv4"}, {"other-family", "reject"}, {"outbound-ports", "*"}, {"outbound-cidrs", ""}},
+      {{"inbound-mode", "off"}, {"only-gids", "5,7-9"}, {"outbound-cidrs", "127.0.0.0/8,10.0.0.0/8"}},
+  };
+  for (const test::Options& options : table) {
+    const Ruleset ruleset = compile(config(options));
+    for (const Chain& chain : ruleset.chains) {
+      for (auto later = chain.rules.begin(); later != chain.rules.end(); ++later) {
+        const auto decides =
+            std::find_if(chain.rules.begin(), later, [&](const Rule& one) { return covers(one, *later); });
+        CHECK_MESSAGE(decides == later, chain.name << ": [" << later->name << "] " << to_nft(*later) << " is behind ["
+                                                   << decides->name << "] " << to_nft(*decides));
       }
     }
   }
