@@ -120,12 +120,12 @@ class Server:
 
     A relay calls on to where the caller wanted to go: from the address `source`, and by way of `onward`, which maps
     that address to another, as what a proxy knows of services does. Unless `ipv6_only`, the host :: is every address
-    of IPv4, too.
+    of IPv4, too. A `late` one has one more thing to say that many seconds after the caller has said all.
     """
 
-    def __init__(self, name, port, log, relay, hosts=EVERY_ADDRESS, onward=None, source=None, ipv6_only=True):
+    def __init__(self, name, port, log, relay, hosts=EVERY_ADDRESS, onward=None, source=None, ipv6_only=True, late=0):
         self.name, self.port, self.log, self.relay = name, port, log, relay
-        self.onward, self.source = onward or {}, source
+        self.onward, self.source, self.late = onward or {}, source, late
         for host in hosts:
             listener = listening(socket.SOCK_STREAM, host, port, ipv6_only)
             self.prepare(listener)
@@ -158,6 +158,9 @@ class Server:
                 else:
                     connection.sendall(json.dumps(greeting).encode() + b"\n")
                     echo(connection)
+                    if self.late:
+                        time.sleep(self.late)
+                        connection.sendall(b"at last\n")
             except OSError:
                 pass  # The caller left; that is its right.
 
@@ -390,6 +393,13 @@ class Agent:
 
     def echo_on(self, id, text):
         self.held[id].sendall(text.encode() + b"\n")
+        return read_line(self.held[id]).decode().strip()
+
+    def say_no_more_on(self, id):
+        self.held[id].shutdown(socket.SHUT_WR)
+
+    def hear_on(self, id, patience=TIMEOUT):
+        self.held[id].settimeout(patience)
         return read_line(self.held[id]).decode().strip()
 
     def ping(self, host):

@@ -314,6 +314,14 @@ class Agent:
         """Sends a line on a held connection and returns what comes back."""
         return self._request("echo_on", id=id, text=text)
 
+    def say_no_more_on(self, id):
+        """Closes a held connection in one direction."""
+        self._request("say_no_more_on", id=id)
+
+    def hear_on(self, id, **how):
+        """The next line on a held connection; waits `patience` seconds for it."""
+        return self._request("hear_on", id=id, **how)
+
     @contextlib.contextmanager
     def stream(self, targets):
         """Connects about once a millisecond while the block runs; the dictionary given out counts who answered."""

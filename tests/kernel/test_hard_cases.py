@@ -139,6 +139,20 @@ def test_owners(shared_mesh, family, options, uid, gid, expected):
     assert shared_mesh.user(uid, gid).name_at(family.outside, 80) == expected
 
 
+ASK = """import json, socket, sys
+with socket.create_connection((sys.argv[1], 80), timeout=10) as connection:
+    print(json.loads(connection.makefile().readline())["name"])"""
+
+
+def test_a_supplementary_group_is_no_group_of_the_proxy(shared_mesh, family):
+    """The kernel knows a socket by its maker's first group alone."""
+    shared_mesh.sluice(*APPLY, "--proxy-gid", DIRECT)
+    for gid, groups, expected in ((APP_UID, DIRECT, "outbound"), (DIRECT, APP_UID, "world")):
+        as_user = ["setpriv", "--reuid", str(APP_UID), "--regid", str(gid), "--groups", str(groups), "/usr/bin/python3"]
+        asked = pods.succeeded(pods.run([*as_user, "-c", ASK, family.outside], shared_mesh.name))
+        assert asked.stdout == expected + "\n"
+
+
 def test_ports_for_users_are_a_list_of_rules(shared_mesh, family):
     shared_mesh.sluice(
         *APPLY, "--exclude-outbound-ports-for-uids", "80:3333", "--exclude-outbound-ports-for-uids", "443:2000"
@@ -212,6 +226,16 @@ def test_the_proxys_own_ports_are_refused_from_outside(shared_mesh, family, opti
     assert shared_mesh.world.name_at(family.pod, INBOUND_PORT) == inbound
     # From inside it is the application's own affair.
     assert shared_mesh.app.name_at(family.pod, OUTBOUND_PORT) == "outbound"
+
+
+def test_the_port_of_another_hosts_proxy_is_one_hop(pod, family):
+    """A proxy that finds its own port as the destination must not call itself."""
+    pod.world.serve("world", OUTBOUND_PORT)
+    pod.proxy.serve("outbound", OUTBOUND_PORT, relay=True)
+    pod.sluice(*APPLY)
+    answer = pod.app.ask(family.outside, OUTBOUND_PORT)
+    assert (answer.name, answer.via) == ("world", ["outbound"])
+    assert len(pod.proxy.accepted()) == 1
 
 
 def test_the_proxys_own_ports_can_be_captured_like_any(shared_mesh, family):
@@ -374,6 +398,20 @@ def test_a_segment_outside_the_window_ends_a_connection_unless_dropped(shared_me
     assert not survives_a_stray_segment(shared_mesh, family)
     shared_mesh.sluice(*APPLY, "--drop-invalid")
     assert survives_a_stray_segment(shared_mesh, family)
+
+
+def test_an_answer_after_the_caller_said_all_needs_the_close_wait_timeout(pod):
+    """Conntrack forgets a connection that is closed in one direction, and with it where the answer belongs."""
+    pod.proxy.serve("outbound", OUTBOUND_PORT, late=2)
+    held = {}
+    for seconds in (1, 3600):
+        pod.sluice(*APPLY, "--close-wait-timeout", seconds)
+        held[seconds], _ = pod.app.hold(IPV4.outside, 80)
+        pod.app.say_no_more_on(held[seconds])
+    assert pod.app.hear_on(held[3600]) == "at last"
+    # What was to be heard here was said before.
+    with pytest.raises(pods.NoAnswer):
+        pod.app.hear_on(held[1], patience=0.3)
 
 
 # ------------------------------------------------------------------------- many into one port

@@ -3,6 +3,7 @@ and what is not ours stays as it is."""
 
 import fcntl
 import json
+import os
 import re
 import threading
 
@@ -485,6 +486,20 @@ def test_auto_chooses_nftables_also_after_somebody_listed_legacy_tables(pod):
     run(pod, "iptables-legacy", "-t", "nat", "-L", "-n")
     assert pod.sluice(*APPLY).stdout.startswith("nftables, rules unchanged")
     assert captured_by(pod) == {"nftables"}
+
+
+def test_looking_makes_no_old_table(pod):
+    """Merely listing one makes it, and the next to look takes it for somebody's choice."""
+    env = {"PATH": os.environ["PATH"]}
+    for backend in ("nftables", "iptables-nft"):
+        mesh = (*APPLY[1:], *BACKENDS[backend])
+        for command in ("apply", "apply", "verify", "doctor", "plan"):
+            pod.sluice(command, *mesh, *(["--diff"] if command == "plan" else ()), env=env)
+        pod.sluice("status", env=env)
+        pod.sluice("cleanup", env=env)
+    pod.sluice(*APPLY, env=env)
+    for names in ("ip_tables_names", "ip6_tables_names"):
+        assert run(pod, "sh", "-c", f"cat /proc/net/{names} 2>/dev/null || true") == ""
 
 
 @pytest.mark.parametrize("first, second", [

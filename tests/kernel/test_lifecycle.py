@@ -235,6 +235,40 @@ def test_other_peoples_tables_survive_everything(mesh):
     assert mesh.ruleset() == before
 
 
+NEARLY_OURS = """
+table inet sluice2 {
+	chain outbound {
+		type nat hook output priority 10; policy accept;
+		tcp dport 7 counter packets 1 bytes 60 redirect to :15001 comment "outbound"
+	}
+}
+table ip sluice {
+	chain outbound {
+		tcp dport 7 counter packets 2 bytes 120 accept
+	}
+}
+table ip nat {
+	chain MY_SLUICE_OUTBOUND {
+		tcp dport 7 counter packets 3 bytes 180 accept
+	}
+	chain SLUICEBOX {
+		tcp dport 7 counter packets 4 bytes 240 accept
+	}
+}
+"""
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+def test_what_is_only_called_nearly_like_ours_survives(pod, backend):
+    pod.nft("-f", "-", stdin=NEARLY_OURS)
+    before = pod.ruleset()
+    assert "nothing of sluice is here" in pod.sluice("cleanup").stdout
+    for options in ((), ("--proxy-port", "4000")):
+        pod.sluice(*APPLY, "--backend", backend, *options)
+    pod.sluice("cleanup")
+    assert pod.ruleset() == before
+
+
 def test_no_connection_escapes_while_rules_are_replaced(mesh):
     one = (*APPLY, "--exclude-outbound-ports", "9001")
     other = (*APPLY, "--proxy-port", OTHER_OUTBOUND_PORT, "--exclude-outbound-cidrs", "203.0.113.0/24")
@@ -358,6 +392,9 @@ def test_a_table_that_crashes_nft_does_not_matter(mesh, family):
     assert mesh.app.name_at(family.outside, 80) == "outbound"
     generation = mesh.generation()
     mesh.sluice(*APPLY)
+    for command in ("verify", "doctor", "status"):
+        mesh.sluice(command, *(APPLY[1:] if command != "status" else ()))
+    mesh.sluice("explain", "--live", "--dst", "198.18.0.10:80")
     assert mesh.generation() == generation
     mesh.sluice(*APPLY, "--exclude-outbound-ports", "80")
     assert mesh.app.name_at(family.outside, 80) == "world"

@@ -345,3 +345,16 @@ def test_a_first_apply_deletes_nothing(pod):
     first = sent()
     assert "NEWRULE" in first and not [message for message in first if message.startswith("DEL")]
     assert "DELTABLE" in sent("--proxy-port", "4000")
+
+
+@pytest.mark.parametrize("form", ["nft", "iptables", "json", "mermaid", "dot"])
+def test_a_plan_asks_nothing_of_the_machine(pod, form):
+    """As nobody, without /proc, and every socket refused."""
+    options = ("plan", "--format", form, "--inbound-mode", "tproxy", "--exclude-outbound-cidrs", "10.0.0.0/8,fd00::/8")
+    expected = pod.sluice(*options).stdout
+    script = ('mount -t tmpfs tmpfs /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set=-all '
+              '--inh-caps=-all "$@"')
+    done = in_pod(pod, "unshare", "-m", "sh", "-ec", script, "sh", pods.sluice_binary(), *options)
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+    refused = in_pod(pod, "strace", "-qq", "-o", "/dev/null", "-e", "inject=socket:error=EPERM", pods.sluice_binary(), *options)
+    assert (refused.returncode, refused.stdout) == (0, expected)
