@@ -15,7 +15,8 @@ from test_iptables import BACKENDS, restore, run
 
 SERVER, TCP_PORT, UDP_PORT = "127.0.0.11", 39653, 47317
 DNS_PORT = 15053
-source_ports = itertools.count(42_000)
+# Below those that the kernel gives to others.
+source_ports = itertools.count(22_000)
 RESOLV_CONF = f"nameserver {SERVER}\noptions ndots:0\n"
 
 # As dockerd 24 writes them, libnetwork/resolver_unix.go.
