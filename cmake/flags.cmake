@@ -22,6 +22,8 @@ if(SLUICE_SANITIZE)
   endif()
 elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
   target_compile_options(sluice_flags INTERFACE
+    # The same binary in whatever folder it is built.
+    -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.
     -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -ffunction-sections -fdata-sections)
   target_link_options(sluice_flags INTERFACE -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
@@ -37,6 +39,12 @@ elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
   # are one there: nothing here compares the addresses of functions.
   find_program(SLUICE_LLD ld.lld)
   if(SLUICE_LLD)
+    if(CMAKE_CROSSCOMPILING)
+      # A compiler for another processor looks for a linker of its own; lld is one for all of them.
+      file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/linker)
+      file(CREATE_LINK ${SLUICE_LLD} ${CMAKE_BINARY_DIR}/linker/ld.lld SYMBOLIC)
+      target_link_options(sluice_flags INTERFACE -B${CMAKE_BINARY_DIR}/linker/)
+    endif()
     target_link_options(sluice_flags INTERFACE -fuse-ld=lld -Wl,-O2 -Wl,--icf=all -Wl,--pack-dyn-relocs=relr
       -Wl,--no-warn-symbol-ordering,--symbol-ordering-file=${CMAKE_SOURCE_DIR}/cmake/symbol-order.txt)
   else()
