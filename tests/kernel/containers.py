@@ -200,6 +200,11 @@ class Engine:
             archive.seek(0)
             self.podman("import", "--quiet", *changes, "-", name, stdin=archive)
 
+    def load_image(self, archive, name):
+        """The one image of an OCI archive, under this name."""
+        loaded = self.podman("load", "--quiet", "--input", archive).stdout
+        self.podman("tag", loaded.split("Loaded image:")[1].strip(), name)
+
 
 def _removed(folder):
     with contextlib.suppress(OSError):

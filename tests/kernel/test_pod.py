@@ -4,6 +4,7 @@ Podman is no kubelet. Where it does not do what a kubelet does, the test does it
 `start_as_a_kubelet`.
 """
 
+import contextlib
 import copy
 import json
 import os
@@ -83,19 +84,31 @@ def machine_rules():
     return subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.fixture(scope="module")
-def node(sluice):
+def add_sluice_image(node, name, program):
+    """An image as the Dockerfile makes one; test_image.py compares the two."""
+    node.add_image(name, {"/sluice": program}, 'ENTRYPOINT ["/sluice"]')
+
+
+@contextlib.contextmanager
+def node_with_images(add_sluice):
+    """A node with the images that the examples name; the first comes from what is given."""
     containers.need_containers()
     envoy = pods.envoy_binary()
     if not envoy or not os.access(envoy, os.X_OK):
         pytest.skip(f"there is no Envoy at {envoy or 'build/venv'}; install it or set ENVOY_BIN")
     before = machine_rules()
     with containers.Node() as node:
-        node.add_image(SLUICE_IMAGE, {"/sluice": program_for_the_image(sluice)}, 'ENTRYPOINT ["/sluice"]')
+        add_sluice(node)
         node.add_image(BUSYBOX_IMAGE, {f"/bin/{name}": shutil.which("busybox") for name in APPLETS}, "ENV PATH=/bin")
         node.add_image(ENVOY_IMAGE, {"/envoy": envoy}, 'ENTRYPOINT ["/envoy"]')
         yield node
     assert machine_rules() == before
+
+
+@pytest.fixture(scope="module")
+def node(sluice):
+    with node_with_images(lambda node: add_sluice_image(node, SLUICE_IMAGE, program_for_the_image(sluice))) as node:
+        yield node
 
 
 @pytest.fixture

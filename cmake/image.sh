@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# image.sh ARCHITECTURE FILE: builds the Dockerfile for amd64 or arm64 and saves the image as an OCI archive. The same commit
+# and the same Debian packages give the same digest: the time of everything in it is the commit's, and nothing of this machine is
+# in it. Needs root, podman and mmdebstrap.
+#
+# Podman has its storage beside FILE, in mounts that end with this script, and runs the steps without a container runtime, so
+# that neither the machine's own containers nor its cgroups matter. With SLUICE_IMAGE_CCACHE=off the compiler's cache of this
+# machine is not used.
+set -euo pipefail
+[ $# = 2 ] || {
+  echo "usage: $0 ARCHITECTURE FILE" >&2
+  exit 2
+}
+architecture=$1
+mkdir -p "$(dirname "$2")"
+file=$(readlink -f "$2")
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+base=docker.io/library/debian:12-slim
+storage=$(dirname "$file")/storage
+
+[ "${SLUICE_IMAGE_MOUNTS:-}" = own ] || SLUICE_IMAGE_MOUNTS=own exec unshare --mount --propagation private "$0" "$architecture" "$file"
+
+driver=overlay
+mkdir -p "$storage"
+[ "$(stat -f -c %T "$storage")" != overlayfs ] || driver=vfs
+podman=(podman --root "$storage/images" --runroot "$storage/run" --storage-driver "$driver"
+  --cgroup-manager cgroupfs --events-backend none)
+
+if ! "${podman[@]}" image exists "$base"; then
+  cmake/base-image.sh "$storage/base.tar"
+  "${podman[@]}" import --quiet "$storage/base.tar" "$base" >/dev/null
+  rm "$storage/base.tar"
+fi
+
+version=$(sed -nE 's/^project\(sluice VERSION ([0-9.]+).*/\1/p' CMakeLists.txt)
+revision=$(git rev-parse HEAD)
+time=$(git log -1 --format=%ct)
+name=sluice:$version
+options=(--isolation chroot --network host --pull=never --identity-label=false --timestamp "$time"
+  --platform "linux/$architecture" --build-arg BUILDPLATFORM="linux/$(dpkg --print-architecture)"
+  --build-arg VERSION="$version" --build-arg REVISION="$revision" --build-arg CREATED="$(date --utc --date="@$time" +%FT%TZ)")
+# It makes the build of a known source short and cannot change its result.
+if [ "${SLUICE_IMAGE_CCACHE:-on}" = on ] && cache=$(ccache --get-config cache_dir 2>/dev/null) && [ -d "$cache" ]; then
+  options+=(--volume "$cache:/root/.cache/ccache")
+fi
+# Made again in any case; what the builder made is kept for as long as its source is the same.
+"${podman[@]}" rmi --force "$name" >/dev/null 2>&1 || true
+"${podman[@]}" build --tag "$name" "${options[@]}" . >&2
+rm -f "$file"
+"${podman[@]}" save --quiet --format oci-archive --output "$file" "$name"
+digest=$(tar -xOf "$file" index.json | jq -r '.manifests[].digest')
+printf '%s: linux/%s, %s, %d bytes\n' "$file" "$architecture" "$digest" "$(stat -c %s "$file")"
