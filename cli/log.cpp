@@ -6,6 +6,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "rules/text.hpp"
+
 namespace sluice::cli {
 namespace {
 
@@ -57,7 +59,8 @@ Log::Log(LogFormat format, LogLevel level)
 Log::~Log() = default;
 
 void Log::say(LogLevel level, std::string_view word, std::string_view message) const {
-  std::string line(message);
+  // JSON escapes for itself; a terminal would obey what a name of a variable or file holds.
+  std::string line = format_ == LogFormat::text ? printable(message) : std::string(message);
   const bool worded = format_ == LogFormat::text || word == "hint";
   if (worded) line = std::string(word) + ": " + line;
   logger_->log(level_of(level), spdlog::string_view_t(line.data(), line.size()));

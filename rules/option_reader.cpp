@@ -269,7 +269,9 @@ std::vector<InterfacePattern> OptionReader::interfaces() {
       reject(*value, text, "is not an interface name",
              "1 to 15 printable characters without blanks, / : * + % or quotes; a trailing + or * makes it a prefix");
     } else {
-      found.push_back({std::string(name), prefix});
+      // IFNAMSIZ - 1, linux/if.h: nothing longer begins with such a name, and nft refuses it as a prefix.
+      constexpr std::size_t longest = 15;
+      found.push_back({std::string(name), prefix && name.size() < longest});
     }
   }
   std::sort(found.begin(), found.end());

@@ -362,7 +362,8 @@ class Recovering {
       if (rule.name == "virtual-interface" && rule.matches.size() == 1) set("virtual-interfaces", interfaces(rule));
       if (rule.name == "tunnel") set("tunnel-ports", ports(rule));
       if (rule.name == "exclude-port") set("exclude-inbound-ports", ports(rule));
-      if (rule.name == "exclude-cidr" && is_source(rule)) excluded += (excluded.empty() ? "" : ",") + addresses(rule);
+      if (rule.name == "exclude-cidr" && find<InterfaceIn>(rule) == nullptr)
+        excluded += (excluded.empty() ? "" : ",") + addresses(rule);
       passes_forwarded = passes_forwarded || rule.name == "forwarded";
       if (rule.name != "inbound") continue;
       captures = true;
@@ -379,12 +380,6 @@ class Recovering {
     }
     if (!excluded.empty()) set("exclude-inbound-cidrs", excluded);
     if (captures && !passes_forwarded) set("forwarded", "capture");
-  }
-
-  static bool is_source(const Rule& rule) {
-    if (const auto* four = find<Ipv4In>(rule)) return four->side == Side::source;
-    const auto* six = find<Ipv6In>(rule);
-    return six != nullptr && six->side == Side::source;
   }
 
   void guard() {

@@ -73,6 +73,22 @@ std::string hex32(std::uint32_t number) {
   return text;
 }
 
+std::string printable(std::string_view text) {
+  std::string safe;
+  safe.reserve(text.size());
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte < 0x7f) {
+      safe += c;
+    } else {
+      safe += "\\x";
+      safe += hex_digits[byte >> 4U];
+      safe += hex_digits[byte & 0xfU];
+    }
+  }
+  return safe;
+}
+
 std::string quoted(std::string_view text, std::size_t limit) {
   std::string safe = "\"";
   for (const char c : text.substr(0, limit)) {

@@ -35,6 +35,9 @@ std::string hex32(std::uint32_t number);
 /// a terminal and a log whatever the input held.
 std::string quoted(std::string_view text, std::size_t limit = 80);
 
+/// Without quotes and uncut, but else as quoted() shows it: one line whatever the input held.
+std::string printable(std::string_view text);
+
 /// The name nearest to `text` by edit distance, if one is near enough to be what was meant.
 std::optional<std::string_view> nearest(std::string_view text, const std::vector<std::string_view>& names);
 

@@ -248,6 +248,12 @@ void write_network(const MatchWriter& writer, Side side, const std::optional<Net
 
 // --- Decoding -----------------------------------------------------------------------------------------------------------
 
+/// The kernel's number as it is: an enum of C++ may hold only what it names.
+std::uint32_t reject_with(const Bytes& info) {
+  static_assert(sizeof(ipt_reject_info) == sizeof(std::uint32_t) && sizeof(ip6t_reject_info) == sizeof(std::uint32_t));
+  return info_from<std::uint32_t>(info);
+}
+
 /// A guess at the rule; encoding it again tells whether it was right.
 class Guess {
  public:
@@ -421,8 +427,8 @@ class Guess {
     if (target.name == "REDIRECT") return redirect(info);
     if (target.name == "TPROXY") return tproxy(info_from<xt_tproxy_target_info_v1>(info));
     if (target.name == "REJECT") {
-      const bool reset = family_ == Family::ipv4 ? info_from<ipt_reject_info>(info).with == IPT_TCP_RESET
-                                                 : info_from<ip6t_reject_info>(info).with == IP6T_TCP_RESET;
+      const bool reset =
+          family_ == Family::ipv4 ? reject_with(info) == IPT_TCP_RESET : reject_with(info) == IP6T_TCP_RESET;
       rule_.target = Reject{reset ? RejectWith::tcp_reset : RejectWith::port_unreachable};
     } else if (target.name == "CT") {
       rule_.target = SetZone{info_from<xt_ct_target_info_v1>(info).zone};

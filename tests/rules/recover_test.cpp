@@ -17,6 +17,8 @@ TEST_CASE("the options recovered from rules make the same rules again") {
       {{"proxy-port", "4000"}, {"inbound-port", "4001"}, {"proxy-uid", "5,7-9"}, {"proxy-gid", "mesh"}},
       {{"proxy-uid", ""}, {"proxy-mark", "0x539/0xfff"}},
       {{"inbound-ports", "80,443"}, {"exclude-inbound-ports", "443"}, {"exclude-inbound-cidrs", "10.0.0.0/8,fd00::/8"}},
+      {{"exclude-inbound-cidrs", "0.0.0.0/0,fd00::1"}},
+      {{"exclude-inbound-cidrs", "::/0"}, {"exclude-outbound-cidrs", "10.0.0.0/8"}, {"virtual-interfaces", "tap0"}},
       {{"inbound-mode", "off"}},
       {{"inbound-mode", "tproxy"}, {"tproxy-mark", "7"}, {"tunnel-ports", "15008"}, {"hairpin", "inbound"}},
       {{"outbound-cidrs", "10.0.0.0/8"}, {"exclude-outbound-cidrs", "10.1.0.0/16,10.9.9.9,fd00::/8"}},
