@@ -39,9 +39,12 @@ std::optional<ino_t> inode_of(const std::string& path) {
   return status.st_ino;
 }
 
-/// `socket:[4711]`; links to anything else are not counted.
+bool may_not_look() { return errno == EACCES || errno == EPERM; }
+
+/// `socket:[4711]`; nothing for a link to anything else, and, with errno, where there is no answer.
 std::optional<std::uint32_t> socket_behind(const std::string& link) {
   char target[64];
+  errno = 0;
   const ssize_t length = readlink(link.c_str(), target, sizeof target);
   if (length <= 0) return std::nullopt;
   const std::string_view text(target, static_cast<std::size_t>(length));
@@ -59,7 +62,11 @@ std::optional<std::vector<std::uint32_t>> sockets_of(const std::string& process)
   for (const std::string& descriptor : *descriptors) {
     std::string link = folder;
     link.append("/").append(descriptor);
-    if (const auto socket = socket_behind(link)) sockets.push_back(*socket);
+    if (const auto socket = socket_behind(link)) {
+      sockets.push_back(*socket);
+    } else if (may_not_look()) {
+      return std::nullopt;  // the folder's names are told to whoever may open it, what they stand for is not
+    }
   }
   return sockets;
 }
@@ -86,7 +93,7 @@ std::optional<Process> process_at(const std::string& path) {
 
 bool shares_network(const std::string& process, std::optional<ino_t> own, bool in_container) {
   const auto inode = inode_of(process + "/ns/net");
-  if (!inode) return (errno == EACCES || errno == EPERM) && in_container;
+  if (!inode) return may_not_look() && in_container;
   return inode == own;
 }
 

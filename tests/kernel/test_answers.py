@@ -527,6 +527,34 @@ def test_doctor_takes_what_started_the_proxy_for_the_proxy(pod):
     assert findings(answer(pod, "doctor", "--preset", "istio"))["proxy-user"]["severity"] == "warning"
 
 
+IN_A_CONTAINER = """
+as_proxy='setpriv --reuid 1337 --regid 1337 --clear-groups'
+i=0
+while [ $i -lt $2 ]; do $as_proxy sleep 1000 & i=$((i + 1)); done
+if [ "$3" = listening ]; then
+  $as_proxy /usr/bin/python3 -c "import socket, time; s = socket.create_server(('0.0.0.0', 15001)); time.sleep(1000)" &
+fi
+i=0
+until [ $(ps -o comm= -U 1337 | grep -c '^sleep') = $2 ] && { [ "$3" = idle ] || ss -Hltn | grep -q :15001; }; do
+  i=$((i + 1)); [ $i -lt 1000 ] || exit 9; sleep 0.01
+done
+setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace $1 doctor --format json
+"""
+
+
+@pytest.mark.parametrize("others, proxy, severity", [
+    (0, "idle", None), (1, "idle", "warning"), (0, "listening", None), (1, "listening", "info"),
+])  # fmt: skip
+def test_doctor_in_a_container_says_what_it_may_not_see(pod, others, proxy, severity):
+    """Root without CAP_SYS_PTRACE sees whose processes are there, and neither their namespace nor their sockets."""
+    container = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", IN_A_CONTAINER, "sh"]
+    done = run([*container, sluice_binary(), str(others), proxy], pod.name)
+    found = findings(json.loads(done.stdout)).get("proxy-user")
+    assert (found and found["severity"]) == severity, found
+    if severity == "info":
+        assert "cannot be seen without CAP_SYS_PTRACE" in found["detail"] and '"python3"' in found["detail"]
+
+
 def test_doctor_tells_a_proxy_of_another_user(mesh):
     (found,) = proxy_user_findings(mesh, "--proxy-uid", "999")
     assert found["severity"] == "warning" and f"user {PROXY_UID} listens on port {OUTBOUND_PORT}" in found["detail"]
