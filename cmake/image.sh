@@ -3,8 +3,8 @@
 # and the same Debian packages give the same digest: the time of everything in it is the commit's, and nothing of this machine is
 # in it. Needs root, podman and mmdebstrap.
 #
-# Podman has its storage beside FILE, in mounts that end with this script, and runs the steps without a container runtime, so
-# that neither the machine's own containers nor its cgroups matter. With SLUICE_IMAGE_CCACHE=off the compiler's cache of this
+# Podman has its storage beside FILE, in mounts and processes that end with this script, and runs the steps without a container
+# runtime, so that neither the machine's own containers nor its cgroups matter. With SLUICE_IMAGE_CCACHE=off the compiler's cache of this
 # machine is not used.
 set -euo pipefail
 [ $# = 2 ] || {
@@ -18,7 +18,10 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 base=docker.io/library/debian:12-slim
 storage=$(dirname "$file")/storage
 
-[ "${SLUICE_IMAGE_MOUNTS:-}" = own ] || SLUICE_IMAGE_MOUNTS=own exec unshare --mount --propagation private "$0" "$architecture" "$file"
+if [ "${SLUICE_IMAGE_NAMESPACES:-}" != own ]; then
+  export SLUICE_IMAGE_NAMESPACES=own
+  exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc cmake/image.sh "$architecture" "$file"
+fi
 
 driver=overlay
 mkdir -p "$storage"
@@ -43,9 +46,11 @@ options=(--isolation chroot --network host --pull=never --identity-label=false -
 if [ "${SLUICE_IMAGE_CCACHE:-on}" = on ] && cache=$(ccache --get-config cache_dir 2>/dev/null) && [ -d "$cache" ]; then
   options+=(--volume "$cache:/root/.cache/ccache")
 fi
-# Made again in any case; what the builder made is kept for as long as its source is the same.
+# The builder is kept, for as long as what it is made of is the same; the image is made again in any case.
+"${podman[@]}" build --target builder --tag "builder:$architecture" "${options[@]}" . >&2
 "${podman[@]}" rmi --force "$name" >/dev/null 2>&1 || true
 "${podman[@]}" build --tag "$name" "${options[@]}" . >&2
+"${podman[@]}" image prune --force >/dev/null
 rm -f "$file"
 "${podman[@]}" save --quiet --format oci-archive --output "$file" "$name"
 digest=$(tar -xOf "$file" index.json | jq -r '.manifests[].digest')

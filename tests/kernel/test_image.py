@@ -72,7 +72,8 @@ class Archive:
 
 
 def run(argv, **options):
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1200, check=False, **options)
+    options |= {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "preexec_fn": pods.die_with_parent}
+    done = subprocess.run(argv, timeout=1200, check=False, **options)
     return pods.succeeded(done)
 
 
