@@ -22,7 +22,8 @@ apt-config dump --no-empty --format '%F "%v";%n' Acquire | grep -E '^Acquire::(h
 secure=()
 ! grep -q ' https:' "$work/sources.list" || secure=(--include=ca-certificates)
 chmod -R a+rX "$work"
-mmdebstrap --quiet --variant=minbase "${secure[@]}" --aptopt="$work/apt.conf" \
-  --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+unread=()
+for folder in doc man locale; do unread+=(--dpkgopt="path-exclude=/usr/share/$folder/*"); done
+mmdebstrap --quiet --variant=minbase "${secure[@]}" --aptopt="$work/apt.conf" "${unread[@]}" \
   bookworm "$work/base.tar" "$work/sources.list"
 mv "$work/base.tar" "$1"

@@ -4,8 +4,8 @@
 # in it. Needs root, podman and mmdebstrap.
 #
 # Podman has its storage beside FILE, in mounts and processes that end with this script, and runs the steps without a container
-# runtime, so that neither the machine's own containers nor its cgroups matter. With SLUICE_IMAGE_CCACHE=off the compiler's cache of this
-# machine is not used.
+# runtime, so that neither the machine's own containers nor its cgroups matter. With SLUICE_IMAGE_CCACHE=off the compiler's
+# cache of this machine is not used.
 set -euo pipefail
 [ $# = 2 ] || {
   echo "usage: $0 ARCHITECTURE FILE" >&2

@@ -66,7 +66,8 @@ fi
 # apt's own reading of the sources, whichever of the two formats they are written in.
 mirror=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
   awk '$1 == "bookworm" && $2 == "main" && !found++ { print $3 }')
-[ -n "$mirror" ] || die "this machine's apt sources name no Debian 12 mirror; put ${wanted[*]/%/.a}, their .version and libc/ into $out"
+[ -n "$mirror" ] ||
+  die "this machine's apt sources name no Debian 12 mirror; put ${wanted[*]/%/.a}, their .version and libc/ into $out"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -45,8 +45,9 @@ same() {
 
 # One that can do most of what there is.
 everything=(--inbound-mode tproxy --proxy-uid 1337,2000-3000 --proxy-mark 0x539/0xfff --hairpin inbound --dns all --udp reject:443
-  --inbound-ports 80,8000-8100 --exclude-inbound-cidrs 10.0.0.0/8,fd00::/8 --exclude-outbound-ports-for-uids tcp:3306,5432:1000-1010
-  --exclude-interfaces eth1,veth+ --virtual-interfaces tap0 --drop-invalid --other-family pass)
+  --inbound-ports 80,8000-8100 --exclude-inbound-cidrs 10.0.0.0/8,fd00::/8
+  --exclude-outbound-ports-for-uids tcp:3306,5432:1000-1010 --exclude-interfaces eth1,veth+
+  --virtual-interfaces tap0 --drop-invalid --other-family pass)
 
 if readelf --file-header "$1" | grep -q 'Machine: *AArch64'; then report ok 'made for arm64'; else
   report FAIL 'not made for arm64'
@@ -65,7 +66,9 @@ same 2 --proxy-port 0 --exclude-outbound-cidrs 10.0.0.0/33
 
 # There is a filter for this processor in it, which qemu refuses.
 run "$said/doctor" "${arm64[@]}" doctor
-if grep -q "seccomp filter of sluice's own: the kernel does not take it" "$said/doctor.out"; then report ok 'a seccomp filter'; else
+if grep -q "seccomp filter of sluice's own: the kernel does not take it" "$said/doctor.out"; then
+  report ok 'a seccomp filter'
+else
   report FAIL 'a seccomp filter: doctor says'
   cat "$said/doctor.out" "$said/doctor.err"
   failed=1
