@@ -26,7 +26,11 @@ fi
 driver=overlay
 mkdir -p "$storage"
 [ "$(stat -f -c %T "$storage")" != overlayfs ] || driver=vfs
-podman=(podman --root "$storage/images" --runroot "$storage/run" --storage-driver "$driver"
+# Podman refuses a longer name than this for what it keeps while it runs; seen from here, nobody else's is there.
+running=/run/containers
+mkdir -p "$running"
+mount -t tmpfs tmpfs "$running"
+podman=(podman --root "$storage/podman" --runroot "$running/storage" --storage-driver "$driver"
   --cgroup-manager cgroupfs --events-backend none)
 
 if ! "${podman[@]}" image exists "$base"; then
