@@ -124,13 +124,13 @@ void take_back(const netfilter::KeptChanges& added, const Log& log) {
 
 /// Addresses and routes come before the rules that need them, and go after.
 netfilter::Applied program_rules(const Settings& settings, const Ruleset& ruleset, const NamespaceState& state,
-                                 const Log& log) {
+                                 netfilter::OldTables old_tables, const Log& log) {
   netfilter::Backends backends(settings.lock_timeout);
   const netfilter::KeptChanges added = netfilter::add_missing(state);
   for (const std::string& line : added.done) log.debug("done: " + line);
   for (const std::string& line : added.warnings) log.warning(line);
   try {
-    return backends.apply(wish(settings), ruleset, stamp());
+    return backends.apply(wish(settings), ruleset, stamp(), old_tables);
   } catch (const netfilter::KernelError& error) {
     // Whoever has the new rules, or may have them, needs the routes.
     if (error.left() == netfilter::KernelError::Left::as_it_was) take_back(added, log);
@@ -169,7 +169,7 @@ ExitCode program(const Config& config, const Ruleset& ruleset, const Log& log) {
   const Footing footing = stand_in_namespace_to_apply(*config, log, check);
   if (footing.code != ExitCode::done) return footing.code;
   const NamespaceState state = namespace_state(config);
-  const netfilter::Applied applied = program_rules(*config, ruleset, state, log);
+  const netfilter::Applied applied = program_rules(*config, ruleset, state, footing.old_tables, log);
   log_choice(applied, wish(*config), log);
   if (footing.helpers_possible && applied.backend != netfilter::BackendKind::iptables_legacy) settle(*config, log);
   finish(*config, state, applied.outcome, log);

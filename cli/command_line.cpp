@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <span>
 
 #include "cli/annotations.hpp"
 #include "cli/cli11.hpp"
@@ -53,8 +54,9 @@ std::vector<std::string_view> flag_names(const std::vector<std::string>& owned) 
 
 /// `--tproxy-prot` and the like: CLI11 leaves what it does not know.
 void report_unknown(const std::vector<std::string>& left, Problems& problems) {
+  if (left.empty()) return;
   std::vector<std::string> owned = {"--config", "--help", "--version"};
-  for (const OptionSpec& option : options()) owned.push_back("--" + std::string(option.name));
+  for (const OptionSpec& option : options()) owned.push_back(flag_name(option.name));
   std::vector<std::string_view> command_names;
   for (const Command& command : commands()) command_names.push_back(command.name);
   for (const std::string& word : left) {
@@ -126,8 +128,8 @@ Parsed parse(const std::vector<std::string>& arguments, Problems& problems) {
   std::vector<std::string> written = spelled_out(arguments, problems);
   declare("--config", parsed.config);
   // Only what was given: CLI11 compares every new option with all before it, which would be half of a short run's time.
-  for (const OptionSpec& option : options()) {
-    const std::string flag = "--" + std::string(option.name);
+  for (const OptionSpec& option : written.empty() ? std::span<const OptionSpec>{} : options()) {
+    const std::string flag = flag_name(option.name);
     const bool given = std::any_of(written.begin(), written.end(),
                                    [&](const std::string& word) { return word.compare(0, flag.size(), flag) == 0; });
     if (given) declare(flag, parsed.values[option.name]);
@@ -166,8 +168,8 @@ void report_misplaced(const Parsed& parsed, const Command& command, Problems& pr
   for (const auto& [name, values] : parsed.values) {
     const std::string_view only = find_option(name)->command;
     if (values.empty() || only.empty() || only == command.name) continue;
-    problems.errors.push_back({"--" + std::string(name), "is an option of sluice " + std::string(only) + ", not of " +
-                                                             std::string(command.name) + "; allowed: leave it out"});
+    problems.errors.push_back({flag_name(name), "is an option of sluice " + std::string(only) + ", not of " +
+                                                    std::string(command.name) + "; allowed: leave it out"});
   }
 }
 
@@ -237,7 +239,7 @@ Request read_request(const std::vector<std::string>& arguments, const std::vecto
   report_misplaced(parsed, *request.command, request.problems);
   for (const auto& [name, values] : parsed.values) {
     for (const std::string& value : values) {
-      request.raw[std::string(name)].push_back({value, {Source::flag, "--" + std::string(name)}});
+      request.raw[std::string(name)].push_back({value, {Source::flag, flag_name(name)}});
     }
   }
   std::optional<std::string> config;

@@ -56,7 +56,7 @@ std::vector<std::string> arguments(const RawConfig& written) {
   for (const OptionSpec& option : options()) {
     const auto found = written.find(option.name);
     if (found == written.end()) continue;
-    const std::string flag = "--" + std::string(option.name);
+    const std::string flag = flag_name(option.name);
     for (const RawValue& value : found->second) {
       const bool plain_flag = option.arity == Arity::flag && value.text == "true";
       arguments.push_back(plain_flag ? flag : flag + "=" + without_expansion(value.text));

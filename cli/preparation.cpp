@@ -29,7 +29,8 @@ Footing stand(const Settings& settings, const Log& log, const Check& check, bool
   if (!settings.netns.empty()) netfilter::enter_network_namespace(settings.netns);
   // Before privileges go: without them another process's namespace cannot be looked at.
   if (check) {
-    if (const ExitCode code = check(settings, log); code != ExitCode::done) return {code, false};
+    if (const ExitCode code = check(settings, log); code != ExitCode::done)
+      return {code, false, netfilter::OldTables::unknown};
   }
   const bool old_rules = netfilter::legacy_rules_present();
   if (!settings.netns.empty() && (settings.backend == BackendChoice::iptables || old_rules)) {
@@ -38,10 +39,11 @@ Footing stand(const Settings& settings, const Log& log, const Check& check, bool
   const bool helpers = old_rules || may_need_helpers(settings);
   const netfilter::Dropped dropped = netfilter::drop_privileges(needs(settings, helpers));
   log_filter(dropped.no_filter, log);
-  if (!dropped.shortfall) return {ExitCode::done, helpers};
+  const auto old_tables = old_rules ? netfilter::OldTables::unknown : netfilter::OldTables::without_ours;
+  if (!dropped.shortfall) return {ExitCode::done, helpers, old_tables};
   log.error("the capability CAP_NET_ADMIN is missing: " + dropped.shortfall->why + "; nothing was changed");
   log.hint(dropped.shortfall->remedy);
-  return {ExitCode::unsupported, helpers};
+  return {ExitCode::unsupported, helpers, old_tables};
 }
 
 }  // namespace

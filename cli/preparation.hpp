@@ -24,10 +24,10 @@ ExitCode stand_in_namespace(const Settings& settings, const Log& log, const Chec
 struct Footing {
   ExitCode code;
   bool helpers_possible;  ///< no seccomp filter holds yet
+  netfilter::OldTables old_tables;
 };
 /// The same for apply. Once it is clear that no such program is needed, settle() makes up for what was kept for them.
-Footing stand_in_namespace_to_apply(const Settings& settings, const Log& log,
-                                    const Check& check);
+Footing stand_in_namespace_to_apply(const Settings& settings, const Log& log, const Check& check);
 void settle(const Settings& settings, const Log& log);
 
 /// The backends that the settings allow.

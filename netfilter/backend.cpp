@@ -52,12 +52,12 @@ class Backends::Impl {
  public:
   explicit Impl(std::chrono::milliseconds patience) : patience_(patience), legacy_(patience) {}
 
-  Applied apply(const BackendWish& wish, const Ruleset& ruleset, const std::string& comment) {
+  Applied apply(const BackendWish& wish, const Ruleset& ruleset, const std::string& comment, OldTables old_tables) {
     const auto kinds = candidates(wish);
     std::string reason = kinds.size() == 1 ? "it was asked for" : "the kernel has what the rules need";
     for (const BackendKind kind : kinds) {
       try {
-        return {kind, apply_with(kind, ruleset, comment), reason};
+        return {kind, apply_with(kind, ruleset, comment, old_tables), reason};
       } catch (const KernelError& error) {
         if (error.kind() != KernelError::Kind::missing_feature || kind == kinds.back()) throw;
         reason = std::string(to_text(kind)) + " is not possible here: " + error.what();
@@ -117,16 +117,19 @@ class Backends::Impl {
 
  private:
   /// New rules first, then away with the old; over netlink both at once.
-  Outcome apply_with(BackendKind kind, const Ruleset& ruleset, const std::string& comment) {
+  Outcome apply_with(BackendKind kind, const Ruleset& ruleset, const std::string& comment, OldTables old_tables) {
     const auto in_nf_tables = [&](bool pretend) { return remove_from_nf_tables(pretend); };
     const auto in_legacy = [&](bool pretend) { return legacy_.remove(pretend); };
+    const auto old_legacy = [&](bool pretend) {
+      return old_tables == OldTables::without_ours ? std::vector<std::string>{} : legacy_.remove(pretend);
+    };
     if (kind == BackendKind::nftables) {
       const auto make = [&] { return install(session(), *native_store(&ruleset, comment), *xt_store()); };
-      return moved(make, in_legacy, in_nf_tables);
+      return moved(make, old_legacy, in_nf_tables);
     }
     if (kind == BackendKind::iptables_nft) {
       const IptablesRuleset iptables = translated(ruleset);
-      return moved([&] { return install(session(), *xt_store(&iptables), *native_store()); }, in_legacy, in_nf_tables);
+      return moved([&] { return install(session(), *xt_store(&iptables), *native_store()); }, old_legacy, in_nf_tables);
     }
     return moved([&] { return legacy_.apply(translated(ruleset)); }, in_nf_tables, in_legacy);
   }
@@ -223,8 +226,9 @@ class Backends::Impl {
 
 Backends::Backends(std::chrono::milliseconds patience) : impl_(std::make_unique<Impl>(patience)) {}
 Backends::~Backends() = default;
-Applied Backends::apply(const BackendWish& wish, const Ruleset& ruleset, const std::string& comment) {
-  return impl_->apply(wish, ruleset, comment);
+Applied Backends::apply(const BackendWish& wish, const Ruleset& ruleset, const std::string& comment,
+                        OldTables old_tables) {
+  return impl_->apply(wish, ruleset, comment, old_tables);
 }
 std::vector<Found> Backends::observe() { return impl_->observe(); }
 std::vector<Difference> Backends::differences(const BackendWish& wish, const Ruleset& ruleset) {

@@ -41,6 +41,9 @@ struct Found {
   Observed rules;
 };
 
+/// Whether iptables' old tables hold rules of ours, as far as known before a run: legacy_rules_present().
+enum class OldTables { unknown, without_ours };
+
 class Backends {
  public:
   /// Works in the calling thread's network namespace. `patience` bounds the waiting for others.
@@ -52,8 +55,10 @@ class Backends {
   /// Makes the rules of the backend equal `ruleset` and removes ours from the others, without a moment in which neither
   /// captures; nothing is done where that is so already. `automatic` tries in the order of BackendKind, and goes on
   /// only where the kernel lacks what the rules need. `comment` is noted where the backend has a place for it. Throws
-  /// KernelError, and then the rules are either those of before or, where the message says so, the new ones.
-  Applied apply(const BackendWish& wish, const Ruleset& ruleset, const std::string& comment);
+  /// KernelError, and then the rules are either those of before or, where the message says so, the new ones. Old tables
+  /// that are known to be without rules of ours are not looked at again: that is a tenth of a first apply.
+  Applied apply(const BackendWish& wish, const Ruleset& ruleset, const std::string& comment,
+                OldTables old_tables = OldTables::unknown);
 
   /// What there is of ours, in every backend; usually one or none. Throws KernelError.
   std::vector<Found> observe();

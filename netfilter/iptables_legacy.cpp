@@ -40,7 +40,7 @@ std::string shown(Family family, IptablesTableKind kind) {
 /// other than root. Throws KernelError for any other failure: tables overlooked would keep their rules.
 std::vector<IptablesTableKind> existing_tables(Family family) {
   const std::string path =
-      family == Family::ipv4 ? "/proc/thread-self/net/ip_tables_names" : "/proc/thread-self/net/ip6_tables_names";
+      family == Family::ipv4 ? "/proc/self/net/ip_tables_names" : "/proc/self/net/ip6_tables_names";
   const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::vector<IptablesTableKind> tables;
   if (file.number() < 0 && (errno == ENOENT || errno == EACCES)) return tables;

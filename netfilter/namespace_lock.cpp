@@ -12,8 +12,9 @@
 namespace sluice::netfilter {
 
 NamespaceLock::NamespaceLock(std::chrono::milliseconds patience)
-    // Not closed on exec: that is how helper programs come to hold it.
-    : namespace_(open("/proc/thread-self/ns/net", O_RDONLY)) {
+    // Not closed on exec: that is how helper programs come to hold it. Of the only thread, whose own directory would be
+    // another two for the kernel to make up and take apart.
+    : namespace_(open("/proc/self/ns/net", O_RDONLY)) {
   if (namespace_.number() < 0) return;
   constexpr std::chrono::microseconds first_wait{200};
   constexpr std::chrono::microseconds longest_wait{5000};

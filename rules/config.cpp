@@ -21,7 +21,7 @@ std::vector<RawValue> in_force(const RawConfig& raw, const OptionSpec& option) {
     }
   }
   if (winning.empty()) {
-    winning.push_back({std::string(option.fallback), {Source::fallback, "--" + std::string(option.name)}});
+    winning.push_back({std::string(option.fallback), {Source::fallback, flag_name(option.name)}});
   }
   return winning;
 }

@@ -34,8 +34,7 @@ bool is_interface_name(std::string_view name) {
 bool OptionReader::explicitly_set() const { return !values_.empty() && values_.front().origin.source < Source::preset; }
 
 void OptionReader::warn(const std::string& message) {
-  problems_.warnings.push_back(
-      {values_.empty() ? "--" + std::string(option_.name) : values_.front().origin.where, message});
+  problems_.warnings.push_back({values_.empty() ? flag_name(option_.name) : values_.front().origin.where, message});
 }
 
 void OptionReader::reject(const RawValue& value, std::string_view offending, const std::string& why,

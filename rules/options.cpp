@@ -212,6 +212,14 @@ bool settable_by_annotation(const OptionSpec& option) {
   return !about_this_run && option.name != "netns" && option.name != "allow-host-network";
 }
 
+std::string flag_name(std::string_view option) {
+  std::string flag;
+  flag.reserve(2 + option.size());
+  flag += "--";
+  flag += option;
+  return flag;
+}
+
 std::string environment_name(const OptionSpec& option) {
   std::string name = "SLUICE_";
   for (const char c : option.name) name += c == '-' ? '_' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);

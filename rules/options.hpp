@@ -39,6 +39,9 @@ const OptionSpec* find_option(std::string_view name);
 /// Whether a pod may say it by an annotation: what is captured and how, but neither where nor what this run is to do.
 bool settable_by_annotation(const OptionSpec& option);
 
+/// `--proxy-port` for `proxy-port`.
+std::string flag_name(std::string_view option);
+
 /// `SLUICE_PROXY_PORT` for `proxy-port`.
 std::string environment_name(const OptionSpec& option);
 

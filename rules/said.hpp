@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "rules/config.hpp"
+#include "rules/options.hpp"
 
 namespace sluice {
 
@@ -22,7 +23,7 @@ class Said {
   /// As the user would look for it; the flag where nobody said anything.
   [[nodiscard]] std::string where(std::string_view option) const {
     const RawValue* value = strongest(option);
-    return value != nullptr ? value->origin.where : "--" + std::string(option);
+    return value != nullptr ? value->origin.where : flag_name(option);
   }
 
  private:

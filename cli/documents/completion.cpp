@@ -6,7 +6,7 @@
 namespace sluice::cli {
 namespace {
 
-std::string flag(const OptionSpec& option) { return "--" + std::string(option.name); }
+std::string flag(const OptionSpec& option) { return flag_name(option.name); }
 
 std::string words_of(const std::vector<std::string>& list) { return join(list, " "); }
 

@@ -427,6 +427,7 @@ class Guess {
 /// mean the same, so a table that nft loaded from sluice's own text is read like sluice's.
 Expressions with_whole_addresses(const Expressions& expressions) {
   Expressions whole;
+  whole.reserve(expressions.size() + 1);
   const PayloadLoad* partial = nullptr;
   std::size_t width = 0;
   for (const Expression& expression : expressions) {
@@ -460,6 +461,7 @@ Expressions with_whole_addresses(const Expressions& expressions) {
 
 Expressions to_expressions(const Rule& rule, const Ruleset& sets) {
   Expressions out;
+  out.reserve(12);  // grown one by one, a rule's expressions would be moved several times
   for (const Match& match : rule.matches) std::visit(MatchEncoder(out, sets), match);
   out.push_back(Count{});
   std::visit(ActionEncoder{out, only_family(rule)}, rule.action);
