@@ -204,7 +204,7 @@ class Examination {
     std::string leftovers;
     for (const netfilter::NamedChain& chain : netfilter::all_chains()) {
       if (is_of_another_mesh(chain)) {
-        leftovers += (leftovers.empty() ? "" : ", ") + chain.family + " " + chain.table + " " + chain.name;
+        leftovers += (leftovers.empty() ? "" : ", ") + chain.family + " " + printable(chain.table + " " + chain.name);
       }
     }
     if (!leftovers.empty()) {

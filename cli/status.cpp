@@ -49,7 +49,7 @@ struct Report {
 Ruleset readable_rules(const Observed& observed) {
   Ruleset ruleset = readable_sets(observed);
   for (const ObservedChain& chain : observed.chains) {
-    if (!chain.base) continue;
+    if (!chain.base || !is_nft_name(chain.name)) continue;
     ruleset.chains.push_back(*chain.base);
     for (const ObservedRule& rule : chain.rules) {
       if (const auto* own = std::get_if<Rule>(&rule.rule)) ruleset.chains.back().rules.push_back(*own);
@@ -276,6 +276,8 @@ std::string nft_text(const Report& report) {
   std::string text;
   for (const std::string& line : report.in_namespace) text += "# " + line + "\n";
   for (const ObservedChain& chain : report.observed.chains) {
+    if (!is_nft_name(chain.name))
+      text += "# left out, because nft does not read such a name: chain " + chain.name + "\n";
     for (const ObservedRule& rule : chain.rules) {
       const auto* opaque = std::get_if<Opaque>(&rule.rule);
       if (opaque != nullptr)

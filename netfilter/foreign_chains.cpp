@@ -14,6 +14,7 @@
 #include "netfilter/nft/rule_codec.hpp"
 #include "rules/iptables.hpp"
 #include "rules/nft_text.hpp"
+#include "rules/text.hpp"
 
 namespace sluice::netfilter {
 namespace {
@@ -231,7 +232,7 @@ std::vector<AskedChain> foreign_chains() {
     const auto hook = hook_of(chain);
     const auto type = type_of(chain);
     if (!hook || !type || chain.dormant || (chain.family == "inet" && chain.table == "sluice")) continue;
-    found.push_back({chain.family + " " + chain.table + " " + chain.name, *type, *hook, chain.priority,
+    found.push_back({chain.family + " " + printable(chain.table + " " + chain.name), *type, *hook, chain.priority,
                      reader.rules(chain), false, chain.accepts_by_default});
   }
   return found;

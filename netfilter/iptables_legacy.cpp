@@ -209,14 +209,16 @@ ObservedIptables observed(const std::vector<TableText>& tables) {
     for (const Jump& jump : table.jumps) {
       const auto hook = hook_named(jump.chain);
       const std::string chain(destination_of(jump.rule));
-      if (hook) found.jumps.push_back({*hook, chain, jump.position, jump.rule == "-j " + chain});
+      if (hook) found.jumps.push_back({*hook, printable(chain), jump.position, jump.rule == "-j " + chain});
     }
     std::size_t number = 0;
     for (const Lines& lines : table.chains) {
-      ObservedIptablesChain& chain = found.chains.emplace_back(ObservedIptablesChain{lines.chain, {}});
+      ObservedIptablesChain& chain = found.chains.emplace_back(ObservedIptablesChain{printable(lines.chain), {}});
       for (const std::string& rule : lines.rules) {
         const Counters counters = number < table.counters.size() ? table.counters[number] : Counters{};
-        chain.rules.push_back({rule, name_in(rule), counters, iptables_rule_from_text(rule, table.family)});
+        auto decoded = iptables_rule_from_text(rule, table.family);
+        if (decoded) decoded->name = quotable(decoded->name);
+        chain.rules.push_back({printable(rule), quotable(name_in(rule)), counters, std::move(decoded)});
         ++number;
       }
     }

@@ -197,6 +197,7 @@ class RuleReader {
     std::string_view name = take();
     const bool prefix = !name.empty() && name.back() == '+';
     if (prefix) name.remove_suffix(1);
+    if (!is_interface_name(name)) failed_ = true;
     return {std::string(name), prefix};
   }
 

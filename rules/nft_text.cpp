@@ -1,5 +1,7 @@
 #include "rules/nft_text.hpp"
 
+#include <algorithm>
+
 #include "rules/text.hpp"
 
 namespace sluice {
@@ -161,6 +163,14 @@ std::vector<std::string> element_texts(const SetElements& elements) {
       },
       elements);
   return texts;
+}
+
+bool is_nft_name(std::string_view name) {
+  constexpr std::string_view letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_";
+  return !name.empty() && letters.find(name.front()) != std::string_view::npos &&
+         std::all_of(name.begin(), name.end(), [letters](char c) {
+           return letters.find(c) != std::string_view::npos || (c >= '0' && c <= '9') || c == '-' || c == '.';
+         });
 }
 
 std::string to_nft(const SetElements& elements) { return join(element_texts(elements), ", "); }

@@ -24,6 +24,9 @@ std::string_view set_type(const SetElements& elements);
 /// many ports that the kernel's other kind would take long to fill.
 bool needs_intervals(const SetElements& elements);
 
+/// Whether nft reads this as the name of a set or chain. The kernel takes any text.
+bool is_nft_name(std::string_view name);
+
 /// `type nat hook output priority -105; policy accept;`
 std::string to_nft_hook(const Chain& chain);
 

@@ -20,15 +20,6 @@ std::pair<std::string_view, std::optional<std::string_view>> halves(std::string_
   return {text.substr(0, at), text.substr(at + 1)};
 }
 
-bool is_interface_name(std::string_view name) {
-  if (name.empty() || name.size() > 15 || name == "." || name == "..") return false;
-  return std::all_of(name.begin(), name.end(), [](char c) {
-    const auto byte = static_cast<unsigned char>(c);
-    return byte > 0x20 && byte < 0x7f && c != '/' && c != ':' && c != '*' && c != '+' && c != '"' && c != '\\' &&
-           c != '%';
-  });
-}
-
 }  // namespace
 
 bool OptionReader::explicitly_set() const { return !values_.empty() && values_.front().origin.source < Source::preset; }

@@ -1,6 +1,17 @@
 #include "rules/scalars.hpp"
 
+#include <algorithm>
+
 namespace sluice {
+
+bool is_interface_name(std::string_view name) {
+  if (name.empty() || name.size() > 15 || name == "." || name == "..") return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return byte > 0x20 && byte < 0x7f && c != '/' && c != ':' && c != '*' && c != '+' && c != '"' && c != '\\' &&
+           c != '%';
+  });
+}
 
 std::optional<Port> next(Port port) { return Port::from(std::uint64_t{port.number()} + 1); }
 

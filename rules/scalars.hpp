@@ -68,6 +68,9 @@ struct InterfacePattern {
   }
 };
 
+/// Whether an interface may be called so as far as sluice goes: the kernel takes more, but not every text format does.
+bool is_interface_name(std::string_view name);
+
 enum class Family { ipv4, ipv6 };
 
 /// Transport protocols that a rule can name, by their IP protocol numbers.

@@ -32,6 +32,23 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+/// Bytes that are not printable ASCII, or that are `unwanted`, as `\x00`.
+std::string without(std::string_view text, std::string_view unwanted) {
+  std::string safe;
+  safe.reserve(text.size());
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte < 0x7f && unwanted.find(c) == std::string_view::npos) {
+      safe += c;
+    } else {
+      safe += "\\x";
+      safe += hex_digits[byte >> 4U];
+      safe += hex_digits[byte & 0xfU];
+    }
+  }
+  return safe;
+}
+
 }  // namespace
 
 std::optional<std::uint64_t> parse_number(std::string_view text) { return parse_in_base(text, 10); }
@@ -73,21 +90,9 @@ std::string hex32(std::uint32_t number) {
   return text;
 }
 
-std::string printable(std::string_view text) {
-  std::string safe;
-  safe.reserve(text.size());
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte < 0x7f) {
-      safe += c;
-    } else {
-      safe += "\\x";
-      safe += hex_digits[byte >> 4U];
-      safe += hex_digits[byte & 0xfU];
-    }
-  }
-  return safe;
-}
+std::string printable(std::string_view text) { return without(text, {}); }
+
+std::string quotable(std::string_view text) { return without(text, "\"'\\"); }
 
 std::string quoted(std::string_view text, std::size_t limit) {
   std::string safe = "\"";

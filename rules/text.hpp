@@ -38,6 +38,9 @@ std::string quoted(std::string_view text, std::size_t limit = 80);
 /// Without quotes and uncut, but else as quoted() shows it: one line whatever the input held.
 std::string printable(std::string_view text);
 
+/// The same with quotes and backslashes as `\x22` and `\x5c`: what can stand between quotes in any language.
+std::string quotable(std::string_view text);
+
 /// The name nearest to `text` by edit distance, if one is near enough to be what was meant.
 std::optional<std::string_view> nearest(std::string_view text, const std::vector<std::string_view>& names);
 

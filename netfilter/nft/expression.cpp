@@ -15,6 +15,7 @@
 #include "netfilter/attributes.hpp"
 #include "netfilter/nft/handles.hpp"
 #include "rules/ruleset.hpp"
+#include "rules/text.hpp"
 
 namespace sluice::netfilter {
 namespace {
@@ -368,7 +369,8 @@ std::string to_text(const Expressions& expressions) {
   std::string text;
   for (const Expression& expression : expressions) text += "[" + expression_text(expression) + "] ";
   if (!text.empty()) text.pop_back();
-  return text;
+  // Names of sets, chains and extensions are what their makers called them.
+  return printable(text);
 }
 
 }  // namespace sluice::netfilter

@@ -14,6 +14,7 @@
 #include "netfilter/nft/set_codec.hpp"
 #include "netfilter/nft/store.hpp"
 #include "rules/nft_text.hpp"
+#include "rules/text.hpp"
 
 namespace sluice::netfilter {
 namespace {
@@ -227,7 +228,7 @@ class NativeStore : public NftStore {
           const TableObject table = table_in(reply);
           observed.dormant = (table.flags & NFT_TABLE_F_DORMANT) != 0;
           observed.other_objects = table.use;
-          observed.comment = comment_from(table.user_data);
+          observed.comment = quotable(comment_from(table.user_data));
         });
   }
 
@@ -241,7 +242,7 @@ class NativeStore : public NftStore {
           const SetObject set = set_in(reply);
           if (set.table != table_name) return;
           std::optional<SetShape> shape;
-          if ((set.flags & ~std::uint32_t{NFT_SET_INTERVAL}) == 0) {
+          if (is_nft_name(set.name) && (set.flags & ~std::uint32_t{NFT_SET_INTERVAL}) == 0) {
             shape = SetShape{set.key_type, set.key_length, false, set.flags == NFT_SET_INTERVAL};
           }
           found.emplace_back(set.name, shape);
@@ -253,7 +254,7 @@ class NativeStore : public NftStore {
         readable.sets.push_back({name, *elements});
         observed.sets.push_back({name, std::move(*elements)});
       } else {
-        observed.sets.push_back({name, Opaque{"a set of a kind that sluice never makes"}});
+        observed.sets.push_back({printable(name), Opaque{"a set of a kind that sluice never makes"}});
       }
     }
     observed.other_objects -= std::min(observed.other_objects, observed.sets.size());
@@ -291,11 +292,11 @@ class NativeStore : public NftStore {
 
   static ObservedChain observed_chain(const ChainObject& chain) {
     ObservedChain observed;
-    observed.name = chain.name;
+    observed.name = printable(chain.name);
     observed.accepts_by_default = chain.accepts;
     const auto hook = chain.hook ? hook_from(chain.hook->number) : std::nullopt;
     const auto type = type_from(chain.type);
-    if (hook && type) observed.base = Chain{chain.name, *type, *hook, chain.hook->priority, {}};
+    if (hook && type) observed.base = Chain{observed.name, *type, *hook, chain.hook->priority, {}};
     return observed;
   }
 
@@ -305,8 +306,9 @@ class NativeStore : public NftStore {
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_RULE_TABLE, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
           const RuleObject rule = rule_in(reply);
+          const std::string chain_name = printable(rule.chain);
           const auto owner = std::find_if(observed.chains.begin(), observed.chains.end(),
-                                          [&](const ObservedChain& chain) { return chain.name == rule.chain; });
+                                          [&](const ObservedChain& chain) { return chain.name == chain_name; });
           if (rule.table == table_name && owner != observed.chains.end()) {
             owner->rules.push_back(observed_rule(rule, sets));
           }
@@ -315,7 +317,7 @@ class NativeStore : public NftStore {
 
   static ObservedRule observed_rule(const RuleObject& rule, const Ruleset& sets) {
     ObservedRule observed;
-    observed.comment = comment_from(rule.user_data);
+    observed.comment = quotable(comment_from(rule.user_data));
     for (const Expression& expression : rule.expressions) {
       if (const auto* count = std::get_if<Count>(&expression)) observed.counters = {count->packets, count->bytes};
     }

@@ -302,6 +302,7 @@ class Guess {
     std::string name(compare->value.begin(), compare->value.end());
     const bool whole = name.size() == interface_name_size;
     name.erase(std::min(name.find('\0'), name.size()));
+    if (!is_interface_name(name)) return std::nullopt;
     return InterfaceIn{direction, InterfacePattern{name, !whole}};
   }
 

@@ -181,6 +181,7 @@ std::optional<SetElements> interfaces_from_wire(bool interval, const std::vector
     const Bytes& key = elements[i].key;
     std::string name(key.begin(), key.end());
     name.erase(std::min(name.find('\0'), name.size()));
+    if (!is_interface_name(name)) return std::nullopt;
     const bool exact = !interval || (i + 1 < elements.size() && elements[i + 1].key == following(padded_name(name)));
     patterns.push_back({name, !exact});
   }

@@ -299,6 +299,7 @@ class Guess {
     if (key != NFT_META_IIFNAME && key != NFT_META_OIFNAME) return false;
     InterfacePattern pattern{{compare->value.begin(), compare->value.end()}, true};
     if (!pattern.name.empty() && pattern.name.back() == '\0') pattern.name.pop_back(), pattern.prefix = false;
+    if (!is_interface_name(pattern.name)) return false;
     (key == NFT_META_IIFNAME ? rule_.in : rule_.out) = std::move(pattern);
     return true;
   }

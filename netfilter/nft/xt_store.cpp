@@ -18,6 +18,7 @@
 #include "netfilter/nft/xt_codec.hpp"
 #include "rules/iptables_drift.hpp"
 #include "rules/iptables_text.hpp"
+#include "rules/text.hpp"
 
 namespace sluice::netfilter {
 namespace {
@@ -159,7 +160,8 @@ class XtStore : public NftStore {
     for (const FoundTable& table : tables_) {
       if (!table.has_ours()) continue;
       for (const FoundChain& chain : table.chains) {
-        if (chain.ours()) words.push_back("iptables chain " + shown(table.family, table.kind) + " " + chain.name);
+        if (chain.ours())
+          words.push_back("iptables chain " + shown(table.family, table.kind) + " " + printable(chain.name));
       }
     }
     return words;
@@ -285,18 +287,18 @@ class XtStore : public NftStore {
       const std::string* target = jumps_to_ours(chain.rules[position]);
       if (target == nullptr) continue;
       const bool plain = chain.rules[position].expressions == Expressions{Count{}, Jump{NFT_JUMP, *target}};
-      observed.jumps.push_back({hook, *target, position, plain});
+      observed.jumps.push_back({hook, printable(*target), position, plain});
     }
   }
 
   static ObservedIptablesChain observed_chain(const FoundChain& chain, Family family) {
-    ObservedIptablesChain observed{chain.name, {}};
+    ObservedIptablesChain observed{printable(chain.name), {}};
     for (const FoundRule& rule : chain.rules) {
       ObservedIptablesRule& shown_rule = observed.rules.emplace_back();
       shown_rule.counters = rule.counters;
       shown_rule.rule = iptables_rule_from(rule.expressions, family);
+      if (shown_rule.rule) shown_rule.name = shown_rule.rule->name = quotable(shown_rule.rule->name);
       shown_rule.text = shown_rule.rule ? to_text(*shown_rule.rule, family) : netfilter::to_text(rule.expressions);
-      if (shown_rule.rule) shown_rule.name = shown_rule.rule->name;
     }
     return observed;
   }

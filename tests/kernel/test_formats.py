@@ -8,12 +8,14 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
 
 import pytest
 
 import pod as pods
 
-CORPUS = pathlib.Path(__file__).resolve().parents[1] / "fuzz" / "corpus" / "compile"
+HERE = pathlib.Path(__file__).resolve().parent
+CORPUS = HERE.parent / "fuzz" / "corpus" / "compile"
 HOSTILE = [
     'x"y', "x'y", "x;y", "x{y}", "{{x}}", "x\ny", "x\n-A OUTPUT -j ACCEPT", "-j ACCEPT", "x -j ACCEPT", "x\ty", "\x1b[31mx",
     "\x9b31m", "\x07", "x\\", "x#y", "# x", "$x", "`x`", "$(x)", "x|y", "x>y", "x]", "[x]", "é", "\u202e", "%s%n", "x,y",
@@ -70,6 +72,11 @@ def test_the_real_parsers_take_every_plan_of_the_corpus(sluice_plans, netns):
             text = "".join(families(plan).get(family, "") for plan in sluice_plans["iptables"])
             tested = pods.run([f"{program}-{variant}-restore", "--test", "--noflush"], netns, stdin=text)
             assert tested.returncode == 0, tested.stderr + "\n" + at_line(text, tested.stderr)
+
+
+def test_nft_takes_the_plans_of_the_unit_tests(netns):
+    for file in sorted((HERE.parent / "rules" / "plans").iterdir()):
+        pods.succeeded(pods.run(["nft", "-c", "-f", "-"], netns, stdin=file.read_text()))
 
 
 def at_line(text, error):
@@ -166,3 +173,93 @@ def test_what_is_wrong_is_told_without_control_characters(hostile, tmp_path):
     ):
         assert result.returncode in (0, 2), shown(result)
         assert not CONTROL.search(result.stderr.decode(errors="surrogateescape")), result.stderr
+
+
+# --- Hostile names that are in the kernel already --------------------------------------------------------------------------
+
+HOSTILE_NAMES = [
+    "a\n\t\tmeta l4proto tcp accept\n\t}\n}\ntable ip stolen {\n}\n#", "x { } table ip stolen { }", 'q" accept comment "',
+    "\x1b[2J\x1b[31mred", "back\\slash", "tab\there", "é\u202ex", "{{ .Values }}", "- [x]: y", "# not a comment",
+]  # fmt: skip
+
+# Arguments: names as JSON. In the table of sluice a chain of each name with a rule that has it as its comment, and a set of each name;
+# in a table of each name a NAT chain that redirects, which explain and doctor tell.
+PLANT = r"""
+import json, struct, sys
+import nfnetlink as n
+ip, inet, add = 2, 1, n.NLM_F_REQUEST | n.NLM_F_ACK | n.NLM_F_CREATE
+def text(kind, value): return n._attribute(kind, value.encode() + b"\0")
+def nested(kind, value): return n._attribute(kind | 0x8000, value)
+def message(kind, family, body): return n._frame(n.NFNL_SUBSYS_NFTABLES << 8 | kind, add, family, 0, body)
+def hook(priority): return nested(4, n._attribute(1, n._be32(3)) + n._attribute(2, struct.pack(">i", priority)))
+def expression(name, data): return nested(1, text(1, name) + nested(2, data))
+counter = expression("counter", b"")
+accept = expression("immediate", n._attribute(1, n._be32(0)) + nested(2, nested(2, n._attribute(1, n._be32(1)))))
+messages = []
+for number, name in enumerate(json.loads(sys.argv[1])):
+    comment = n._attribute(7, n._user_data(0, name.encode()[:120] + b"\0"))
+    rule = nested(4, counter + accept) + comment
+    messages += [
+        message(3, inet, text(1, "sluice") + text(3, name) + hook(500 + number) + text(7, "filter")),
+        message(6, inet, text(1, "sluice") + text(2, name) + rule),
+        message(6, inet, text(1, "sluice") + text(2, "outbound") + rule),
+        message(9, inet, text(1, "sluice") + text(2, name) + n._attribute(3, n._be32(0)) + n._attribute(4, n._be32(13))
+                + n._attribute(5, n._be32(2)) + n._attribute(10, n._be32(number + 1))),
+        message(0, ip, text(1, name)),
+        message(3, ip, text(1, name) + text(3, name) + hook(-150 - number) + text(7, "nat")),
+        message(6, ip, text(1, name) + text(2, name) + rule),
+    ]
+n._exchange(n._batch_edge(n.NFNL_MSG_BATCH_BEGIN) + b"".join(messages) + n._batch_edge(n.NFNL_MSG_BATCH_END), replies=len(messages))
+"""
+
+EXPLAIN = ("explain", "--live", "--dst", "198.18.0.10:80", "--uid", "2000")
+
+
+def told(netns, *arguments):
+    """What sluice says, which must be lines of printable ASCII whatever the kernel holds."""
+    result = pods.run([pods.sluice_binary(), *arguments], netns)
+    assert result.returncode in (0, 1, 3), result.stderr
+    assert result.stdout.isascii() or "json" in arguments, result.stdout
+    assert not CONTROL.search(result.stdout + result.stderr), ascii(result.stdout + result.stderr)
+    return result.stdout
+
+
+def test_names_that_are_in_the_kernel_stay_names(netns):
+    pods.succeeded(pods.run([pods.sluice_binary(), "--backend", "nftables"], netns))
+    plant = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(HERE)!r})\n" + PLANT, json.dumps(HOSTILE_NAMES)]
+    pods.succeeded(pods.run(plant, netns))
+    for command in (("status",), ("verify",), ("doctor",), EXPLAIN, ("plan", "--diff"), ("cleanup", "--dry-run")):
+        lines = told(netns, *command).splitlines()
+        # No name has made a line of its own.
+        assert not [line for line in lines if re.match(r"\s*(meta l4proto tcp accept|table ip stolen|#$)", line)], lines
+        json.loads(told(netns, *command, "--format", "json"))
+    status = json.loads(told(netns, "status", "--format", "json"))
+    assert {rule["chain"] for rule in status["rules"]} >= {"x { } table ip stolen { }", "back\\slash"}
+    script = told(netns, "status", "--format", "nft")
+    pods.succeeded(pods.run([pods.sluice_binary(), "cleanup"], netns))
+    assert pods.run(["nft", "list", "table", "inet", "sluice"], netns).returncode, "cleanup left its table"
+    # Only sluice's own table, and in it no more chains than it made.
+    pods.succeeded(pods.run(["nft", "flush", "ruleset"], netns))
+    pods.succeeded(pods.run(["nft", "-f", "-"], netns, stdin=script))
+    listed = pods.run(["nft", "list", "ruleset"], netns).stdout
+    assert re.findall(r"^table .*", listed, re.M) == ["table inet sluice {"]
+    assert re.findall(r"^\tchain (\S+)", listed, re.M) == ["outbound", "inbound", "inbound_guard"]
+    pods.succeeded(pods.run(["nft", "flush", "ruleset"], netns))
+
+
+@pytest.mark.parametrize("variant", ("nft", "legacy"))
+def test_comments_in_the_tables_of_iptables_stay_comments(netns, variant):
+    sluice_here = [pods.sluice_binary(), "--backend", "iptables", "--iptables-variant", variant]
+    pods.succeeded(pods.run(sluice_here, netns))
+    for comment in HOSTILE_NAMES:
+        for chain in ("SLUICE_OUTBOUND", "OUTPUT"):
+            rule = ["-t", "nat", "-A", chain, "-m", "comment", "--comment", comment, "-j", "RETURN"]
+            pods.succeeded(pods.run([f"iptables-{variant}", *rule], netns))
+    for command in (("status",), ("verify", *sluice_here[1:]), ("cleanup", "--dry-run")):
+        told(netns, *command)
+        json.loads(told(netns, *command, "--format", "json"))
+    pods.succeeded(pods.run(["nft", "-c", "-f", "-"], netns, stdin=told(netns, "status", "--format", "nft")))
+    pods.succeeded(pods.run([pods.sluice_binary(), "cleanup"], netns))
+    left = pods.run([f"iptables-{variant}-save", "-t", "nat"], netns).stdout
+    assert "SLUICE_" not in left and left.count("--comment") == len(HOSTILE_NAMES), left
+    pods.succeeded(pods.run([f"iptables-{variant}", "-t", "nat", "-F"], netns))
