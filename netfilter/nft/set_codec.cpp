@@ -33,20 +33,20 @@ Bytes open_end_user_data() {
 
 /// A number as a key: in network order where keys are compared as ranges of bytes, else as the kernel's register has
 /// it.
-Bytes key_of(Port port, bool) {
+SetKey key_of(Port port, bool) {
   return {static_cast<std::uint8_t>(port.number() >> 8), static_cast<std::uint8_t>(port.number())};
 }
 
 template <typename Tag>
-Bytes key_of(Id<Tag> id, bool interval) {
+SetKey key_of(Id<Tag> id, bool interval) {
   const std::uint32_t number = interval ? htonl(id.number) : id.number;
-  Bytes key(sizeof number);
-  std::memcpy(key.data(), &number, sizeof number);
-  return key;
+  std::array<std::uint8_t, sizeof number> bytes{};
+  std::memcpy(bytes.data(), &number, sizeof number);
+  return {bytes.begin(), bytes.end()};
 }
 
 template <typename Address>
-Bytes key_of(Address address, bool) requires requires {
+SetKey key_of(Address address, bool) requires requires {
   Address::bits;
 }
 {
@@ -54,19 +54,19 @@ Bytes key_of(Address address, bool) requires requires {
   return {bytes.begin(), bytes.end()};
 }
 
-std::optional<Port> value_of(const Bytes& key, bool, const Port*) {
+std::optional<Port> value_of(const SetKey& key, bool, const Port*) {
   return Port::from(static_cast<std::uint64_t>(key[0] << 8U | key[1]));
 }
 
 template <typename Tag>
-std::optional<Id<Tag>> value_of(const Bytes& key, bool interval, const Id<Tag>*) {
+std::optional<Id<Tag>> value_of(const SetKey& key, bool interval, const Id<Tag>*) {
   std::uint32_t number = 0;
   std::memcpy(&number, key.data(), sizeof number);
   return Id<Tag>::from(interval ? ntohl(number) : number);
 }
 
 template <typename Address>
-std::optional<Address> value_of(const Bytes& key, bool, const Address*) requires requires {
+std::optional<Address> value_of(const SetKey& key, bool, const Address*) requires requires {
   Address::bits;
 }
 {
@@ -86,14 +86,10 @@ Address highest(const Address*) requires requires {
 }
 { return every_address<Address>().last; }
 
-Bytes padded_name(const std::string& name) {
-  Bytes key(name.begin(), name.end());
-  key.resize(ifname_length, 0);
-  return key;
-}
+SetKey padded_name(const std::string& name) { return SetKey(name.begin(), name.end()).padded_to(ifname_length); }
 
 /// The key after this one as a big-endian number; nothing after the last.
-std::optional<Bytes> following(Bytes key) {
+std::optional<SetKey> following(SetKey key) {
   for (std::size_t i = key.size(); i-- > 0;) {
     if (++key[i] != 0) return key;
   }
@@ -101,18 +97,19 @@ std::optional<Bytes> following(Bytes key) {
 }
 
 /// The least key above every name that begins with `prefix`.
-std::optional<Bytes> after_prefix(const std::string& prefix) {
-  auto next = following(Bytes(prefix.begin(), prefix.end()));
-  if (next) next->resize(ifname_length, 0);
-  return next;
+std::optional<SetKey> after_prefix(const std::string& prefix) {
+  const auto next = following(SetKey(prefix.begin(), prefix.end()));
+  return next ? std::optional(next->padded_to(ifname_length)) : std::nullopt;
 }
 
 /// Emits closed ranges of keys the way nft does: an end at zero first, so that what lies below the first range is known
 /// not to match, then begin and end of each.
 class IntervalWriter {
  public:
-  void add(const Bytes& first, const std::optional<Bytes>& after_last) {
-    const Bytes zero(first.size(), 0);
+  explicit IntervalWriter(std::size_t ranges) { out_.reserve(2 * ranges + 1); }
+
+  void add(const SetKey& first, const std::optional<SetKey>& after_last) {
+    const SetKey zero = SetKey().padded_to(first.size());
     if (out_.empty() && first != zero) out_.push_back({zero, true, false});
     out_.push_back({first, false, !after_last});
     if (after_last) out_.push_back({*after_last, true, false});
@@ -131,7 +128,7 @@ std::vector<WireElement> ranges_to_wire(const Ranges<T>& ranges) {
     for (const Range<T>& range : ranges) out.push_back({key_of(range.first, false), false, false});
     return out;
   }
-  IntervalWriter writer;
+  IntervalWriter writer(ranges.size());
   for (const Range<T>& range : ranges) writer.add(key_of(range.first, true), following(key_of(range.last, true)));
   return writer.take();
 }
@@ -142,9 +139,9 @@ std::vector<WireElement> interfaces_to_wire(const InterfaceSet& patterns) {
     for (const InterfacePattern& pattern : patterns) out.push_back({padded_name(pattern.name), false, false});
     return out;
   }
-  IntervalWriter writer;
+  IntervalWriter writer(patterns.size());
   for (const InterfacePattern& pattern : patterns) {
-    const Bytes first = padded_name(pattern.name);
+    const SetKey first = padded_name(pattern.name);
     writer.add(first, pattern.prefix ? after_prefix(pattern.name) : following(first));
   }
   return writer.take();
@@ -160,7 +157,7 @@ std::optional<SetElements> ranges_from_wire(bool interval, const std::vector<Wir
     if (!first) return std::nullopt;
     std::optional<T> last = first;
     if (interval && i + 1 < elements.size() && elements[i + 1].interval_end) {
-      Bytes before = elements[i + 1].key;
+      SetKey before = elements[i + 1].key;
       for (std::size_t byte = before.size(); byte-- > 0;) {
         if (before[byte]-- != 0) break;
       }
@@ -178,7 +175,7 @@ std::optional<SetElements> interfaces_from_wire(bool interval, const std::vector
   InterfaceSet patterns;
   for (std::size_t i = 0; i < elements.size(); ++i) {
     if (elements[i].interval_end) continue;
-    const Bytes& key = elements[i].key;
+    const SetKey& key = elements[i].key;
     std::string name(key.begin(), key.end());
     name.erase(std::min(name.find('\0'), name.size()));
     if (!is_interface_name(name)) return std::nullopt;
@@ -229,10 +226,13 @@ std::optional<SetElements> from_wire(const SetShape& shape, std::vector<WireElem
     if (element.key.size() != shape.key_length) return std::nullopt;
   }
   // An end sorts before a beginning with the same key, so that neighbours pair up.
-  std::sort(elements.begin(), elements.end(), [](const WireElement& a, const WireElement& b) {
+  const auto before = [](const WireElement& a, const WireElement& b) {
     if (a.key != b.key) return a.key < b.key;
     return a.interval_end && !b.interval_end;
-  });
+  };
+  // The kernel's tree of ranges is listed in descending order (nft_set_rbtree.c:nft_rbtree_cmp has the greater left).
+  if (!std::is_sorted(elements.begin(), elements.end(), before)) std::reverse(elements.begin(), elements.end());
+  if (!std::is_sorted(elements.begin(), elements.end(), before)) std::sort(elements.begin(), elements.end(), before);
   switch (shape.key_type) {
     case type_inet_service:
       return ranges_from_wire<Port>(shape.interval, elements);
@@ -279,7 +279,11 @@ std::optional<std::vector<WireElement>> elements_in(const nlmsghdr& message) {
     for (const auto type : {NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_OBJREF}) {
       ours = ours && !a.has(type);
     }
-    elements.push_back({a.nested(NFTA_SET_ELEM_KEY).bytes(NFTA_DATA_VALUE),
+    const auto key = a.nested(NFTA_SET_ELEM_KEY).payload(NFTA_DATA_VALUE);
+    ours = ours && key.size() <= SetKey::capacity;
+    if (!ours) return;
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(key.data());
+    elements.push_back({SetKey(bytes, bytes + key.size()),
                         (a.number(NFTA_SET_ELEM_FLAGS) & NFT_SET_ELEM_INTERVAL_END) != 0,
                         a.has(NFTA_SET_ELEM_USERDATA)});
   };
