@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from measure import WORK, compile_c, configuration, excluded_ports, inside, installed_archive, median, namespaces, networks, plan, print_table
+from measure import CONTAINER, WORK, compile_c, configuration, excluded_ports, inside, installed_archive, median, namespaces, networks, plan, print_table
 
 WARM_UP_ROUNDS = 2
 # Excluded networks and ports, and how often each contestant runs.
@@ -55,7 +55,7 @@ def timed(timer, name, commands):
     argv = [str(timer), f"/run/netns/{name}"]
     for command in commands:
         argv += [*map(str, command), ";"]
-    done = subprocess.run(argv[:-1], capture_output=True, text=True, check=False)
+    done = subprocess.run(argv[:-1], capture_output=True, text=True, check=False, env=CONTAINER)
     if done.returncode:
         sys.exit(f"bench: {argv[2:-1]} failed with {done.returncode}\n{done.stderr}")
     wall, processor, memory = map(int, done.stdout.split())
@@ -67,7 +67,7 @@ def counted(name, commands):
     calls = sent = received = 0
     for command in commands:
         trace = WORK / "trace"
-        inside(name, "strace", "-f", "-qq", "-s", "0", "-o", trace, *command)
+        inside(name, "strace", "-f", "-qq", "-s", "0", "-o", trace, *command, env=CONTAINER)
         for line in trace.read_text(errors="replace").splitlines():
             call = re.search(r"^\d+ +(?:<\.\.\. )?(\w+)(?:\(| resumed>)", line)
             if not call or "<unfinished" in line:

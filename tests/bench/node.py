@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from measure import WORK, compile_c, median, namespaces, plan, print_table
+from measure import CONTAINER, WORK, compile_c, median, namespaces, plan, print_table
 
 PODS = 500
 TURNS = 3
@@ -24,7 +24,7 @@ def run(sluice, static_libs, rounds, goals):
             with namespaces(PODS) as names:
                 paths = WORK / "pods"
                 paths.write_text("".join(f"/run/netns/{name}\n" for name in names))
-                done = subprocess.run([crowd, str(workers), paths, *command], check=True, capture_output=True, text=True)
+                done = subprocess.run([crowd, str(workers), paths, *command], check=True, capture_output=True, text=True, env=CONTAINER)
             *taken, total = map(int, done.stdout.split())
             assert len(taken) == PODS
             rates[contestant].append(PODS / (total / 1e9))
