@@ -6,6 +6,7 @@
 #include <linux/netfilter/nfnetlink.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "netfilter/errors.hpp"
@@ -35,7 +36,7 @@ std::string remedy_for(int error, const std::string& missing) {
 }  // namespace
 
 OpenBatch::OpenBatch(NetlinkSocket& socket, std::uint32_t generation)
-    : socket_(socket), scratch_(std::make_unique_for_overwrite<char[]>(message_room + 4096)) {
+    : socket_(socket), scratch_(owned<decltype(scratch_)>(static_cast<char*>(std::calloc(message_room + 4096, 1)))) {
   batch_.bytes_.reserve(8192);
   nlmsghdr* begin = begin_message(NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
   batch_.first_sequence_ = begin->nlmsg_seq;
@@ -63,6 +64,8 @@ void OpenBatch::append() {
   last_message_at_ = batch_.bytes_.size();
   batch_.bytes_.insert(batch_.bytes_.end(), bytes, bytes + message->nlmsg_len);
   batch_.bytes_.resize((batch_.bytes_.size() + NLMSG_ALIGNTO - 1) / NLMSG_ALIGNTO * NLMSG_ALIGNTO);
+  // What stood here is not to show in the next message, where libmnl leaves the padding of attributes as it is.
+  std::memset(scratch_.get(), 0, message->nlmsg_len);
 }
 
 void OpenBatch::add(std::uint8_t family, std::uint16_t type, std::uint16_t flags, std::function<Label()> label,

@@ -4,6 +4,7 @@
 #include <libmnl/libmnl.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "netfilter/netlink.hpp"
+#include "netfilter/nft/handles.hpp"
 
 namespace sluice::netfilter {
 
@@ -67,7 +69,7 @@ class OpenBatch {
   void append();
 
   NetlinkSocket& socket_;
-  std::unique_ptr<char[]> scratch_;  // not zeroed, so that only the pages in use are touched
+  std::unique_ptr<char, FreeWith<&std::free>> scratch_;  // from calloc, which touches no page that it knows to be zero
   std::size_t last_message_at_ = 0;
   SealedBatch batch_;
 };

@@ -16,7 +16,7 @@ template <auto Free>
 struct FreeWith {
   template <typename Object>
   void operator()(Object* object) const {
-    Free(object);
+    Free(object);  // NOLINT(cppcoreguidelines-owning-memory): its owner is gone
   }
 };
 
