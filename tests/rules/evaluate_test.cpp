@@ -188,3 +188,193 @@ TEST_CASE("every kind of rule can be told in words") {
     CHECK(all.find(words) != std::string::npos);
   }
 }
+
+namespace {
+
+AskedChain chain(std::string name, ChainType type, Hook hook, int priority, std::vector<AskedRule> rules) {
+  return {std::move(name), type, hook, priority, std::move(rules)};
+}
+
+AskedRule rule(std::string name, std::vector<Match> matches, const Action& action) {
+  return {std::move(name), std::move(matches), action, ""};
+}
+
+Connection to(const char* address, Flow flow) {
+  Connection connection;
+  connection.flow = flow;
+  connection.source = *parse_address(flow == Flow::outbound ? "10.9.0.2" : "10.9.0.1");
+  connection.destination = *parse_address(address);
+  connection.source_port = 40000;
+  connection.destination_port = 80;
+  connection.interface = "eth0";
+  connection.uid = Uid{2000};
+  connection.gid = Gid{2000};
+  return connection;
+}
+
+std::string ruled(const std::vector<AskedChain>& chains, const Connection& connection) {
+  return evaluate(Ruleset{}, chains, connection).rule;
+}
+
+Match port_is(std::uint16_t port, Side side = Side::destination) {
+  return PortIn{side, Range<Port>{*Port::from(port), *Port::from(port)}};
+}
+
+constexpr auto filter = ChainType::filter;
+constexpr auto nat = ChainType::nat;
+constexpr auto output = Hook::output;
+constexpr auto prerouting = Hook::prerouting;
+constexpr auto input = Hook::input;
+const Redirect to_nine{*Port::from(9)};
+
+}  // namespace
+
+TEST_CASE("marks that one chain sets, the next one sees") {
+  const Connection arriving = to("10.9.0.2", Flow::inbound);
+  const auto marked = [&](const Action& action, const Match& match) {
+    return ruled({chain("first", filter, prerouting, -150, {rule("set", {}, action)}),
+                  chain("second", filter, input, 0, {rule("seen", {match}, Drop{})})},
+                 arriving) == "seen";
+  };
+  CHECK(marked(SetConnectionMark{7}, ConnectionMarkIs{{7}}));
+  CHECK(marked(SetConnectionMark{7}, ConnectionMarkIs{{3, 3}}));
+  CHECK_FALSE(marked(SetConnectionMark{7}, ConnectionMarkIs{{6}}));
+  CHECK_FALSE(marked(SetConnectionMark{7}, PacketMarkIs{{7}}));
+  CHECK(marked(SetPacketMark{7}, PacketMarkIs{{7}}));
+  CHECK_FALSE(marked(SetPacketMark{7}, ConnectionMarkIs{{7}}));
+  CHECK(marked(Tproxy{*Port::from(9), 7}, PacketMarkIs{{7}}));
+}
+
+TEST_CASE("a redirected packet goes on with the new port, and from here to the loopback address") {
+  const std::vector<AskedChain> chains = {
+      chain("nat", nat, output, -100, {rule("redirected", {}, to_nine)}),
+      chain("filter", filter, output, 0,
+            {rule("v4", {Ipv4In{Side::destination, Range<Ipv4>{Ipv4{0x7f000001U}, Ipv4{0x7f000001U}}}, port_is(9)},
+                  Drop{}),
+             rule("v6", {Ipv6In{Side::destination, Range<Ipv6>{Ipv6{0, 1}, Ipv6{0, 1}}}, port_is(9)}, Drop{}),
+             rule("neither", {}, Drop{})})};
+  CHECK(ruled(chains, to("192.0.2.1", Flow::outbound)) == "v4");
+  CHECK(ruled(chains, to("2001:db8::1", Flow::outbound)) == "v6");
+}
+
+TEST_CASE("an arriving packet is delivered where it is addressed to this host, or redirected to it") {
+  const AskedChain guard = chain("guard", filter, input, 0, {rule("guard", {port_is(9)}, Drop{})});
+  const AskedChain any = chain("any", filter, input, 0, {rule("any", {DestinationLocal{true}}, Drop{})});
+  const AskedChain redirects = chain("nat", nat, prerouting, -100, {rule("redirected", {}, to_nine)});
+  Connection passing = to("10.9.0.9", Flow::inbound);
+  passing.to_this_host = false;
+  CHECK(ruled({any}, passing) == "default");
+  CHECK(ruled({guard}, passing) == "default");
+  CHECK(ruled({redirects, guard}, passing) == "guard");
+  CHECK(ruled({redirects, any}, passing) == "any");
+  CHECK(ruled({any}, to("10.9.0.2", Flow::inbound)) == "any");
+  // It keeps its address: that of the interface it came in by.
+  const Range<Ipv4> own{Ipv4{0x0a090002U}, Ipv4{0x0a090002U}};
+  const AskedChain same = chain("same", filter, input, 0, {rule("same", {Ipv4In{Side::destination, own}}, Drop{})});
+  CHECK(ruled({redirects, same}, to("10.9.0.2", Flow::inbound)) == "same");
+}
+
+TEST_CASE("interfaces and owners are known only on the hooks where the kernel knows them") {
+  const auto asked_on = [](Hook hook, const Match& match) {
+    const Flow flow = hook == output ? Flow::outbound : Flow::inbound;
+    return ruled({chain("asked", filter, hook, 0, {rule("asked", {match}, Drop{})})}, to("10.9.0.2", flow)) == "asked";
+  };
+  const InterfacePattern eth0{"eth0", false};
+  for (const Hook hook : {output, prerouting, input}) {
+    CHECK(asked_on(hook, InterfaceIn{Direction::out, eth0}) == (hook == output));
+    CHECK(asked_on(hook, InterfaceIn{Direction::in, eth0}) == (hook != output));
+    CHECK(asked_on(hook, SocketUidIn{Range<Uid>{Uid{2000}, Uid{2000}}}) == (hook == output));
+    CHECK(asked_on(hook, SocketGidIn{Range<Gid>{Gid{2000}, Gid{2000}}}) == (hook == output));
+  }
+}
+
+TEST_CASE("the first packet of a connection opens it, in its own direction") {
+  const auto asked = [](const Match& match) {
+    return ruled({chain("asked", filter, output, 0, {rule("asked", {match}, Drop{})})},
+                 to("192.0.2.1", Flow::outbound)) == "asked";
+  };
+  CHECK(asked(ConntrackStateIs{ConntrackState::fresh}));
+  CHECK_FALSE(asked(ConntrackStateIs{ConntrackState::invalid}));
+  CHECK_FALSE(asked(NotOpening{}));
+  CHECK_FALSE(asked(ReplyDirection{}));
+  CHECK(asked(DestinationRewritten{false}));
+  CHECK(asked(FamilyIs{Family::ipv4}));
+  CHECK_FALSE(asked(FamilyIs{Family::ipv6}));
+  CHECK(asked(port_is(40000, Side::source)));
+  CHECK(asked(PortIsNot{Side::source, *Port::from(80)}));
+  CHECK_FALSE(asked(PortIsNot{Side::source, *Port::from(40000)}));
+}
+
+TEST_CASE("a rule that lets pass gives the decision its name where our own chain captures, and nowhere else") {
+  const Connection leaving = to("192.0.2.1", Flow::outbound);
+  const AskedRule passes = rule("passes", {}, Pass{});
+  const auto named = [&](AskedChain asked, bool ours) {
+    const Connection connection = asked.hook == output ? leaving : to("10.9.0.2", Flow::inbound);
+    asked.ours = ours;
+    return ruled({std::move(asked)}, connection) == "passes";
+  };
+  CHECK(named(chain("outbound", nat, output, -105, {passes}), true));
+  CHECK_FALSE(named(chain("outbound", nat, output, -105, {passes}), false));
+  CHECK_FALSE(named(chain("outbound_zone", filter, output, -300, {passes}), true));
+  CHECK(named(chain("inbound_tproxy", filter, prerouting, -150, {passes}), true));
+  CHECK_FALSE(named(chain("inbound_tproxy", filter, prerouting, -150, {passes}), false));
+  // What was decided before is not renamed by what lets it pass.
+  CHECK(ruled({chain("inbound_tproxy", filter, prerouting, -150, {rule("taken", {}, Tproxy{*Port::from(9), 1})}),
+               chain("inbound", nat, prerouting, -105, {passes})},
+              to("10.9.0.2", Flow::inbound)) == "taken");
+}
+
+TEST_CASE("a refusal ends the walk, a policy of drop as well") {
+  const AskedRule refuses = rule("refuses", {}, Reject{RejectWith::tcp_reset});
+  const AskedChain later = chain("later", filter, output, 50, {rule("later", {}, Drop{})});
+  const Connection leaving = to("192.0.2.1", Flow::outbound);
+  CHECK(ruled({later, chain("first", filter, output, 0, {refuses})}, leaving) == "refuses");
+  AskedChain closed = chain("closed", filter, output, 0, {});
+  closed.accepts_by_default = false;
+  const Decision decided = evaluate(Ruleset{}, {later, closed}, leaving);
+  CHECK(decided.rule == "policy");
+  CHECK(decided.verdict == Action(Drop{}));
+  REQUIRE(decided.steps.size() == 1);
+  CHECK(decided.steps[0].chain == "closed");
+  CHECK(decided.steps[0].matched);
+}
+
+TEST_CASE("why a rule did not match is told with what the packet has") {
+  const Connection leaving = to("192.0.2.1", Flow::outbound);
+  const auto reason = [&](const Match& match) {
+    return evaluate(Ruleset{}, {chain("c", filter, output, 0, {rule("r", {match}, Drop{})})}, leaving)
+        .steps.at(0)
+        .reason;
+  };
+  CHECK(reason(port_is(443)).ends_with(", but port 80"));
+  CHECK(reason(port_is(443, Side::source)).ends_with(", but port 40000"));
+  CHECK(reason(PortIsNot{Side::destination, *Port::from(80)}).ends_with(", but port 80"));
+  CHECK(reason(Ipv4In{Side::destination, Range<Ipv4>{Ipv4{1}, Ipv4{1}}}).ends_with(", but 192.0.2.1"));
+  CHECK(reason(Ipv4In{Side::source, Range<Ipv4>{Ipv4{1}, Ipv4{1}}}).ends_with(", but 10.9.0.2"));
+  CHECK(reason(Ipv6In{Side::source, Range<Ipv6>{Ipv6{1, 1}, Ipv6{1, 1}}}).ends_with(", but 10.9.0.2"));
+  CHECK(reason(InterfaceIn{Direction::out, InterfacePattern{"eth1", false}}).ends_with(", but eth0"));
+  CHECK(reason(SocketUidIn{Range<Uid>{Uid{1}, Uid{1}}}).ends_with(", but 2000"));
+  CHECK(reason(SocketGidIn{Range<Gid>{Gid{1}, Gid{1}}}).ends_with(", but 2000"));
+  CHECK(reason(PacketMarkIs{{5}}).ends_with(", but 0x00000000"));
+  CHECK(reason(ConnectionMarkIs{{5}}).ends_with(", but 0x00000000"));
+  CHECK(reason(FamilyIs{Family::ipv6}).find("but") == std::string::npos);
+}
+
+TEST_CASE("the steps tell each rule that was asked, in order, and what came of it") {
+  const AskedRule unreadable{"theirs", {}, std::nullopt, "[jump]"};
+  const std::vector<AskedChain> chains = {
+      chain("first", filter, output, 0,
+            {rule("other", {port_is(443)}, Drop{}), unreadable, rule("passes", {}, Pass{})}),
+      // Of two chains in one place, the one that was there first is asked first.
+      chain("second", filter, output, 0, {rule("refuses", {}, Drop{}), rule("unasked", {}, Drop{})}),
+      chain("third", filter, output, 0, {rule("unasked", {}, Drop{})})};
+  const Decision decided = evaluate(Ruleset{}, chains, to("192.0.2.1", Flow::outbound));
+  CHECK(decided.rule == "refuses");
+  CHECK_FALSE(decided.certain);
+  std::string told;
+  for (const Step& step : decided.steps) {
+    told += step.chain + " " + step.rule + (step.matched ? " matched" : "") + (step.known ? "" : " unknown") + "\n";
+  }
+  CHECK(told == "first other\nfirst theirs unknown\nfirst passes matched\nsecond refuses matched\n");
+  CHECK(decided.steps.at(1).reason == "cannot be read: [jump]");
+}
