@@ -36,7 +36,9 @@ std::string remedy_for(int error, const std::string& missing) {
 }  // namespace
 
 OpenBatch::OpenBatch(NetlinkSocket& socket, std::uint32_t generation)
-    : socket_(socket), scratch_(owned<decltype(scratch_)>(static_cast<char*>(std::calloc(message_room + 4096, 1)))) {
+    : socket_(socket),
+      // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): the handle is its owner
+      scratch_(owned<decltype(scratch_)>(static_cast<char*>(std::calloc(message_room + 4096, 1)))) {
   batch_.bytes_.reserve(8192);
   nlmsghdr* begin = begin_message(NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
   batch_.first_sequence_ = begin->nlmsg_seq;

@@ -2,4 +2,6 @@
 
 EQUIVALENT = {
     ("rules/evaluate.cpp", "Hook hook = Hook::output;", "Hook hook = Hook::prerouting;"): "through() sets it before anybody asks",
-}
+    ("rules/compile.cpp", "bool other_family_left_ = true; ///< in the chain being built",
+     "bool other_family_left_ = false; ///< in the chain being built"): "begin() sets it for each chain",
+}  # fmt: skip
