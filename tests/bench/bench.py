@@ -35,7 +35,7 @@ def main():
     version = subprocess.run([options.sluice, "--version"], check=True, capture_output=True, text=True).stdout
     results = {"sluice": version.splitlines(), "kernel": platform.release(), "processors": os.cpu_count()}
     for name in options.only or PARTS:
-        results[name] = PARTS[name].run(options.sluice, options.static_libs, options.rounds, goals)
+        results[name] = PARTS[name].run(measure.as_installed(options.sluice), options.static_libs, options.rounds, goals)
     results["goals"] = goals.results
     goals.print()
     path = measure.WORK / "results.json"
