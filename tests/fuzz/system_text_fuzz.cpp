@@ -4,6 +4,7 @@
 #include "netfilter/system_files.hpp"
 #include "rules/evaluate.hpp"
 #include "rules/iptables_text.hpp"
+#include "rules/text.hpp"
 #include "tests/fuzz/support.hpp"
 
 using namespace sluice;
@@ -24,8 +25,10 @@ void save(std::string_view text) {
       for (const ObservedIptablesTable& table : found.tables) {
         for (const ObservedIptablesChain& chain : table.chains) {
           for (const ObservedIptablesRule& rule : chain.rules) {
-            if (rule.rule)
-              require(to_text(*rule.rule, family) == rule.text, "a rule that was read is written the same", rule.text);
+            // A name that no text format could carry is kept in another form.
+            if (!rule.rule || rule.name.find('\\') != std::string::npos) continue;
+            require(printable(to_text(*rule.rule, family)) == rule.text, "a rule that was read is written the same",
+                    rule.text);
           }
         }
       }
