@@ -90,10 +90,10 @@ def networks(count):
     return [f"{10 + (number >> 16)}.{number >> 8 & 255}.{number & 255}.0/25" for number in range(count)]
 
 
-def configuration(count, path):
+def configuration(count, path, with_ports=True):
     """A --config file that excludes `count` networks, and every second port up to as many."""
     cidrs = ", ".join(f'"{cidr}"' for cidr in networks(count))
-    ports = ",".join(map(str, excluded_ports(count)))
+    ports = ",".join(map(str, excluded_ports(count if with_ports else 0)))
     path.write_text(f'exclude-outbound-cidrs = [{cidrs}]\nexclude-outbound-ports = "{ports}"\n')
     return path
 
