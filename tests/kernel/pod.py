@@ -443,7 +443,9 @@ class Pod:
         return hold("net", "nsenter", "--user", f"--target={first}", "--setuid=0", "--setgid=0", "unshare", "--net")
 
     def _is_connected(self):
-        return "LOWER_UP" in run(["ip", "link", "show", "eth0"], self.name).stdout
+        # An address of IPv6 gets its route a moment after the link is up.
+        routes = run(["ip", "-6", "route", "show", "table", "local"], self.name).stdout
+        return f"local {IPV6.pod} " in routes and "LOWER_UP" in run(["ip", "link", "show", "eth0"], self.name).stdout
 
     def _agent(self, netns, uid, **more):
         key = (netns, uid, *more.values())
