@@ -5,6 +5,7 @@ The proxy only answers (see pod.serve_mesh): "outbound" and "inbound" mean captu
 
 import grp
 import pwd
+import re
 
 import pytest
 
@@ -400,14 +401,22 @@ def test_a_segment_outside_the_window_ends_a_connection_unless_dropped(shared_me
     assert survives_a_stray_segment(shared_mesh, family)
 
 
+def closing_in(pod):
+    """The source ports of connections in state CLOSE_WAIT."""
+    listed = pods.run(["conntrack", "-L", "-p", "tcp", "--state", "CLOSE_WAIT"], pod.name).stdout
+    return {re.search(r" sport=(\d+)", line).group(1) for line in listed.splitlines()}
+
+
 def test_an_answer_after_the_caller_said_all_needs_the_close_wait_timeout(pod):
     """Conntrack forgets a connection that is closed in one direction, and with it where the answer belongs."""
     pod.proxy.serve("outbound", OUTBOUND_PORT, late=2)
-    held = {}
+    held, closing = {}, set()
     for seconds in (1, 3600):
         pod.sluice(*APPLY, "--close-wait-timeout", seconds)
         held[seconds], _ = pod.app.hold(IPV4.outside, 80)
         pod.app.say_no_more_on(held[seconds])
+        # The timeout counts at the moment when the end has been acknowledged, which may take until the next one is set.
+        closing |= pods.wait_until(lambda: closing_in(pod) - closing, "a connection closed in one direction")
     assert pod.app.hear_on(held[3600]) == "at last"
     # What was to be heard here was said before.
     with pytest.raises(pods.NoAnswer):
