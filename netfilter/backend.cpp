@@ -8,6 +8,7 @@
 #include "netfilter/errors.hpp"
 #include "netfilter/iptables_legacy.hpp"
 #include "netfilter/nft/store.hpp"
+#include "netfilter/read_back.hpp"
 #include "rules/iptables.hpp"
 #include "rules/iptables_drift.hpp"
 
@@ -121,7 +122,7 @@ class Backends::Impl {
     const auto in_nf_tables = [&](bool pretend) { return remove_from_nf_tables(pretend); };
     const auto in_legacy = [&](bool pretend) { return legacy_.remove(pretend); };
     const auto old_legacy = [&](bool pretend) {
-      return old_tables == OldTables::without_ours ? std::vector<std::string>{} : legacy_.remove(pretend);
+      return old_tables == OldTables::without_ours ? std::vector<std::string>{} : in_legacy(pretend);
     };
     if (kind == BackendKind::nftables) {
       const auto make = [&] { return install(session(), *native_store(&ruleset, comment), *xt_store()); };
@@ -139,12 +140,10 @@ class Backends::Impl {
   template <typename Make, typename RemoveOld, typename RemoveNew>
   static Outcome moved(const Make& make, const RemoveOld& remove_old, const RemoveNew& remove_new) {
     const Outcome outcome = made(make, remove_old);
-    for (bool failed = false;; failed = true) {
-      try {
-        return remove_old(false).empty() ? outcome : Outcome::replaced;
-      } catch (const KernelError& error) {
-        if (failed) throw error.leaving(taken_back(outcome, error, remove_new));
-      }
+    try {
+      return twice([&] { return remove_old(false); }).empty() ? outcome : Outcome::replaced;
+    } catch (const KernelError& error) {
+      throw error.leaving(taken_back(outcome, error, remove_new));
     }
   }
 

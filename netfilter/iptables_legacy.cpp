@@ -16,6 +16,7 @@
 #include "netfilter/descriptor.hpp"
 #include "netfilter/errors.hpp"
 #include "netfilter/helper_program.hpp"
+#include "netfilter/read_back.hpp"
 #include "rules/iptables_text.hpp"
 #include "rules/text.hpp"
 
@@ -313,16 +314,6 @@ bool are_the_same(Family family, const std::vector<TableText>& one, const std::v
   });
 }
 
-/// Does again what failed once.
-template <typename Action>
-auto twice(const Action& action) {
-  try {
-    return action();
-  } catch (const KernelError&) {
-    return action();
-  }
-}
-
 /// Takes back what became of `begun`: the family that was refused may have committed some of its tables.
 bool put_back(const std::vector<Family>& begun, const std::vector<TableText>& before,
               std::chrono::milliseconds patience) {
@@ -359,14 +350,6 @@ void commit(const std::vector<TableText>& from, const std::vector<TableText>& to
   } catch (const KernelError& error) {
     throw error.leaving(put_back(begun, from, patience) ? KernelError::Left::as_it_was : KernelError::Left::in_between);
   }
-}
-
-KernelError not_as_wanted(const Difference& found) {
-  return {EPROTO,
-          "read back the rules: " + found.kind + " in " + found.chain + " [" + found.rule + "]: expected " +
-              found.expected + ", found " + found.found,
-          {},
-          "the new rules are not as they should be; please report this"};
 }
 
 }  // namespace

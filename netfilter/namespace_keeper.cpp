@@ -15,6 +15,7 @@
 #include "netfilter/errors.hpp"
 #include "netfilter/netlink.hpp"
 #include "netfilter/privileges.hpp"
+#include "netfilter/read_back.hpp"
 #include "netfilter/system_files.hpp"
 #include "rules/text.hpp"
 
@@ -395,13 +396,6 @@ std::vector<std::string> missing(const NamespaceState& wanted) {
   return lines;
 }
 
-std::vector<std::string> unwanted(const NamespaceState& wanted) {
-  Keeper keeper;
-  std::vector<std::string> lines;
-  each_unwanted(keeper, wanted, [&](const auto& item) { lines.push_back(to_text(item, "add")); });
-  return lines;
-}
-
 KeptChanges add_missing(const NamespaceState& wanted) {
   if (wanted == NamespaceState{}) return {};
   Keeper keeper;
@@ -422,12 +416,15 @@ KeptChanges add_missing(const NamespaceState& wanted) {
 
 namespace {
 
-void remove_once(const NamespaceState& wanted, bool pretend, KeptChanges& changes) {
+std::vector<std::string> unwanted(const NamespaceState& wanted, const char* verb) {
   Keeper keeper;
-  if (pretend) {
-    each_unwanted(keeper, wanted, [&](const auto& item) { changes.done.push_back(to_text(item, "del")); });
-    return;
-  }
+  std::vector<std::string> lines;
+  each_unwanted(keeper, wanted, [&](const auto& item) { lines.push_back(to_text(item, verb)); });
+  return lines;
+}
+
+void remove_once(const NamespaceState& wanted, KeptChanges& changes) {
+  Keeper keeper;
   Removing removing(keeper);
   each_unwanted(keeper, wanted, [&](const auto& item) { removing.remove(item); });
   std::ranges::move(removing.done, std::back_inserter(changes.done));
@@ -436,14 +433,12 @@ void remove_once(const NamespaceState& wanted, bool pretend, KeptChanges& change
 
 }  // namespace
 
+std::vector<std::string> unwanted(const NamespaceState& wanted) { return unwanted(wanted, "add"); }
+
 KeptChanges remove_unwanted(const NamespaceState& wanted, bool pretend) {
+  if (pretend) return {unwanted(wanted, "del"), {}, {}};
   KeptChanges changes;
-  try {
-    remove_once(wanted, pretend, changes);
-  } catch (const KernelError&) {
-    if (pretend) throw;
-    remove_once(wanted, pretend, changes);
-  }
+  twice([&] { remove_once(wanted, changes); });
   return changes;
 }
 

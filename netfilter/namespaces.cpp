@@ -35,16 +35,8 @@ std::string path_of(const std::string& name) {
   return "/run/netns/" + name;
 }
 
-/// Inode that the kernel gives to the first PID namespace (linux/proc_ns.h PROC_PID_INIT_INO).
-constexpr ino_t first_pid_namespace = 0xEFFFFFFCU;
 /// Network namespaces are numbered from 1 in the order they were made (net/core/net_namespace.c, since Linux 5.14).
 constexpr std::uint64_t first_network_namespace = 1;
-
-std::optional<ino_t> inode_of(const char* path) {
-  struct stat status {};
-  if (stat(path, &status) != 0) return std::nullopt;
-  return status.st_ino;
-}
 
 bool is_namespace(const Descriptor& file) {
   struct statfs system {};
@@ -161,6 +153,12 @@ void enter_user_namespace_of_network() {
   // user that this one has outside, to whom their lock belongs. Not the group: a changed one costs them their ambient
   // capabilities.
   setfsuid(0);
+}
+
+std::optional<ino_t> inode_of(const std::string& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0) return std::nullopt;
+  return status.st_ino;
 }
 
 bool is_up(const char* interface) {

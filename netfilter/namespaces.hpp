@@ -1,6 +1,8 @@
 // Which namespaces to work in.
 #pragma once
 
+#include <sys/types.h>
+
 #include <optional>
 #include <string>
 
@@ -32,6 +34,12 @@ void enter_user_namespace_of_network();
 /// Whether the thread stands in the initial network namespace of the machine, a node's own; with why it seems so in
 /// `reason`. False where that cannot be told.
 bool in_host_network(std::string& reason);
+
+/// The inode of a file, which tells one namespace from another; nothing, with errno, where there is no answer.
+std::optional<ino_t> inode_of(const std::string& path);
+
+/// Inode that the kernel gives to the first PID namespace (linux/proc_ns.h PROC_PID_INIT_INO).
+inline constexpr ino_t first_pid_namespace = 0xEFFFFFFCU;
 
 /// Whether the interface is there and up.
 bool is_up(const char* interface);

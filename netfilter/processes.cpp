@@ -1,21 +1,18 @@
 #include "netfilter/processes.hpp"
 
 #include <dirent.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <memory>
 #include <string_view>
 
+#include "netfilter/namespaces.hpp"
 #include "netfilter/system_files.hpp"
 #include "rules/text.hpp"
 
 namespace sluice::netfilter {
 namespace {
-
-/// Inode that the kernel gives to the first PID namespace (linux/proc_ns.h PROC_PID_INIT_INO).
-constexpr ino_t first_pid_namespace = 0xEFFFFFFCU;
 
 struct CloseFolder {
   void operator()(DIR* folder) const { closedir(folder); }
@@ -30,13 +27,6 @@ std::optional<std::vector<std::string>> numbers_in(const std::string& path) {
     if (parse_number(entry->d_name)) names.emplace_back(entry->d_name);
   }
   return names;
-}
-
-/// Nothing, with errno, where there is no answer.
-std::optional<ino_t> inode_of(const std::string& path) {
-  struct stat status {};
-  if (stat(path.c_str(), &status) != 0) return std::nullopt;
-  return status.st_ino;
 }
 
 bool may_not_look() { return errno == EACCES || errno == EPERM; }

@@ -32,18 +32,25 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+bool is_printable(char c) { return c >= 0x20 && c < 0x7f; }
+
+/// As `\x1b`.
+void append_escaped(std::string& text, char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  text += "\\x";
+  text += hex_digits[byte >> 4U];
+  text += hex_digits[byte & 0xfU];
+}
+
 /// Bytes that are not printable ASCII, or that are `unwanted`, as `\x00`.
 std::string without(std::string_view text, std::string_view unwanted) {
   std::string safe;
   safe.reserve(text.size());
   for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte < 0x7f && unwanted.find(c) == std::string_view::npos) {
+    if (is_printable(c) && unwanted.find(c) == std::string_view::npos) {
       safe += c;
     } else {
-      safe += "\\x";
-      safe += hex_digits[byte >> 4U];
-      safe += hex_digits[byte & 0xfU];
+      append_escaped(safe, c);
     }
   }
   return safe;
@@ -97,16 +104,13 @@ std::string quotable(std::string_view text) { return without(text, "\"'\\"); }
 std::string quoted(std::string_view text, std::size_t limit) {
   std::string safe = "\"";
   for (const char c : text.substr(0, limit)) {
-    const auto byte = static_cast<unsigned char>(c);
     if (c == '"' || c == '\\') {
       safe += '\\';
       safe += c;
-    } else if (byte >= 0x20 && byte < 0x7f) {
+    } else if (is_printable(c)) {
       safe += c;
     } else {
-      safe += "\\x";
-      safe += hex_digits[byte >> 4U];
-      safe += hex_digits[byte & 0xfU];
+      append_escaped(safe, c);
     }
   }
   safe += '"';

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "netfilter/errors.hpp"
+#include "netfilter/read_back.hpp"
 
 namespace sluice::netfilter {
 namespace {
@@ -30,11 +31,7 @@ bool seen(NftSession& session, NftStore& wanted, NftStore* other, std::uint32_t 
     if (differences.empty() && (other == nullptr || !other->present())) return true;
   }
   if (differences.empty()) return false;
-  const Difference& first = differences.front();
-  throw KernelError(EPROTO,
-                    "read back the rules: " + first.kind + " in " + first.chain + " [" + first.rule + "]: expected " +
-                        first.expected + ", found " + first.found,
-                    {}, "the new rules are not as they should be; please report this");
+  throw not_as_wanted(differences.front());
 }
 
 /// What a loop of transactions has come to: as it was until one is sent, and again once one is known to be refused.

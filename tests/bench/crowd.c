@@ -10,20 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 enum { most_pods = 4096, most_workers = 256 };
 
 static void fail(const char* what) {
   perror(what);
   exit(125);
-}
-
-static long long now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * 1000000000LL + time.tv_nsec;
 }
 
 static int pods[most_pods];

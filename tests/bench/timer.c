@@ -12,8 +12,9 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 static void fail(const char* what) {
   perror(what);
@@ -56,9 +57,7 @@ int main(int argc, char** argv) {
     fail("standard output");
   }
 
-  struct timespec before;
-  struct timespec after;
-  clock_gettime(CLOCK_MONOTONIC, &before);
+  long long before = now();
   for (char** program = argv + 2; *program != NULL;) {
     char** end = program;
     while (*end != NULL && strcmp(*end, ";") != 0) {
@@ -69,8 +68,7 @@ int main(int argc, char** argv) {
     run(program);
     program = next;
   }
-  clock_gettime(CLOCK_MONOTONIC, &after);
-  long long nanoseconds = (after.tv_sec - before.tv_sec) * 1000000000LL + (after.tv_nsec - before.tv_nsec);
+  long long nanoseconds = now() - before;
   struct rusage used;
   getrusage(RUSAGE_CHILDREN, &used);
   long long microseconds =

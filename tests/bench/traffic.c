@@ -14,20 +14,15 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 enum { patience_s = 5 };
 
 static void fail(const char* what) {
   perror(what);
   exit(1);
-}
-
-static long long now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * 1000000000LL + time.tv_nsec;
 }
 
 static struct sockaddr_in endpoint(const char* address, const char* port) {

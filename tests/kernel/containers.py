@@ -62,9 +62,14 @@ _numbers = itertools.count(1)
 
 def need_containers():
     """Skips the test where containers cannot be had, and says why."""
+    need(PROGRAMS, "containers")
+
+
+def need(programs, purpose):
+    """Skips the test without root or one of the programs, and says why."""
     if os.geteuid() != 0:
-        pytest.skip("needs root, for containers")
-    missing = [program for program in PROGRAMS if not shutil.which(program)]
+        pytest.skip(f"needs root, for {purpose}")
+    missing = [program for program in programs if not shutil.which(program)]
     if missing:
         pytest.skip(f"needs the programs {', '.join(missing)}")
 

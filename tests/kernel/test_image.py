@@ -84,11 +84,7 @@ def build(file, architecture=ARCHITECTURE, **variables):
 
 @pytest.fixture(scope="module")
 def archive():
-    if os.geteuid() != 0:
-        pytest.skip("needs root, for the file systems of an image")
-    missing = [program for program in PROGRAMS if not shutil.which(program)]
-    if missing:
-        pytest.skip(f"needs the programs {', '.join(missing)}")
+    containers.need(PROGRAMS, "the file systems of an image")
     if not (ROOT / ".git").exists():
         pytest.skip("needs the repository: an image names its commit")
     return build(ROOT / "build" / "image" / f"sluice-{ARCHITECTURE}.tar")
