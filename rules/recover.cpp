@@ -17,6 +17,8 @@ const Kind* find(const Rule& rule) {
   return nullptr;
 }
 
+constexpr char every_port_listed[] = "1-65535";
+
 /// How the names of sets begin that no rule of the kernel has.
 constexpr std::string_view joined_set = "joined_";
 
@@ -166,9 +168,10 @@ class Recovering {
     return "*";
   }
 
-  [[nodiscard]] std::string ports(const Rule& rule) const {
+  /// A rule that names no port is for every one: `*`, or as an exclusion has to say it.
+  [[nodiscard]] std::string ports(const Rule& rule, const char* every = "*") const {
     const auto* port = find<PortIn>(rule);
-    return port == nullptr ? "*" : text(port->ports);
+    return port == nullptr ? every : text(port->ports);
   }
 
   [[nodiscard]] std::string interfaces(const Rule& rule) const {
@@ -360,8 +363,8 @@ class Recovering {
     for (const Rule& rule : chain.rules) {
       if (rule.name == "exclude-interface") set("exclude-interfaces", interfaces(rule));
       if (rule.name == "virtual-interface" && rule.matches.size() == 1) set("virtual-interfaces", interfaces(rule));
-      if (rule.name == "tunnel") set("tunnel-ports", ports(rule));
-      if (rule.name == "exclude-port") set("exclude-inbound-ports", ports(rule));
+      if (rule.name == "tunnel") set("tunnel-ports", ports(rule, every_port_listed));
+      if (rule.name == "exclude-port") set("exclude-inbound-ports", ports(rule, every_port_listed));
       if (rule.name == "exclude-cidr" && find<InterfaceIn>(rule) == nullptr)
         excluded += (excluded.empty() ? "" : ",") + addresses(rule);
       passes_forwarded = passes_forwarded || rule.name == "forwarded";

@@ -17,6 +17,8 @@ TEST_CASE("the options recovered from rules make the same rules again") {
       {{"proxy-port", "4000"}, {"inbound-port", "4001"}, {"proxy-uid", "5,7-9"}, {"proxy-gid", "mesh"}},
       {{"proxy-uid", ""}, {"proxy-mark", "0x539/0xfff"}},
       {{"inbound-ports", "80,443"}, {"exclude-inbound-ports", "443"}, {"exclude-inbound-cidrs", "10.0.0.0/8,fd00::/8"}},
+      {{"exclude-inbound-ports", "1-443,5-65535"}},
+      {{"inbound-mode", "tproxy"}, {"tunnel-ports", "1-65535"}},
       {{"exclude-inbound-cidrs", "0.0.0.0/0,fd00::1"}},
       {{"exclude-inbound-cidrs", "::/0"}, {"exclude-outbound-cidrs", "10.0.0.0/8"}, {"virtual-interfaces", "tap0"}},
       {{"inbound-mode", "off"}},
