@@ -90,9 +90,10 @@ std::string give_up_helper_programs(const Needs& needs) {
 bool share_privileges_with_helpers() {
   Capabilities own;
   constexpr std::uint32_t both = net_admin_bit | net_raw_bit;
-  if (!own.read() || (own.sets[0].permitted & both) != both) return false;
+  if (!own.read()) throw KernelError(errno, "read the capabilities");
+  if ((own.sets[0].permitted & both) != both) return false;
   own.sets[0].inheritable = both;
-  if (!own.write()) return false;
+  if (!own.write()) throw KernelError(errno, "give capabilities to the programs of iptables");
   // Root's programs get them anyway; for another user this is the only way.
   prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_ADMIN, 0, 0);
   prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_RAW, 0, 0);

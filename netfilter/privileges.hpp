@@ -38,7 +38,7 @@ Dropped drop_privileges(const Needs& needs);
 std::string give_up_helper_programs(const Needs& needs);
 
 /// Lets programs started from now on have CAP_NET_ADMIN and CAP_NET_RAW; false where one of them is not ours to give,
-/// so also under the filter.
+/// so also under the filter. Throws KernelError where the kernel fails to say or to do so.
 bool share_privileges_with_helpers();
 
 /// Whether CAP_NET_ADMIN is in the effective set of this thread.
