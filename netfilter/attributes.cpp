@@ -31,7 +31,7 @@ std::uint8_t Attributes::byte(std::size_t type) const {
   return found.empty() ? std::uint8_t{0} : std::to_integer<std::uint8_t>(found.front());
 }
 
-std::string Attributes::text(std::size_t type) const {
+std::string_view Attributes::text_view(std::size_t type) const {
   const auto found = payload(type);
   if (found.empty()) return {};
   const auto* first = reinterpret_cast<const char*>(found.data());

@@ -2,33 +2,32 @@
 // text to end.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "netfilter/netlink.hpp"
 
 namespace sluice::netfilter {
 
-/// The attributes of one message or of one nested attribute, by type. Those of types that are not known here are
-/// skipped, and of several with one type the last counts.
+/// The attributes of one message or of one nested attribute, by type. Of several with one type the last counts. They
+/// are few, and each is asked for once or twice, so nothing is noted down: finding one is walking over all.
 class Attributes {
  public:
-  explicit Attributes(std::span<const std::byte> payload) {
-    for_each_attribute(payload, [&](const nlattr& attribute) { note(attribute); });
-  }
+  explicit Attributes(std::span<const std::byte> payload) : payload_(payload) {}
   /// Of a message, after its header of `Header`'s type.
   template <typename Header>
   static Attributes after(const nlmsghdr& message) {
-    Attributes attributes;
-    for_each_attribute(message, sizeof(Header), [&](const nlattr& attribute) { attributes.note(attribute); });
-    return attributes;
+    constexpr std::size_t header = aligned(sizeof(Header));
+    const std::size_t length = mnl_nlmsg_get_payload_len(&message);
+    if (header > length) return Attributes({});
+    return Attributes({static_cast<const std::byte*>(mnl_nlmsg_get_payload(&message)) + header, length - header});
   }
 
-  [[nodiscard]] bool has(std::size_t type) const { return known_[type] != nullptr; }
+  [[nodiscard]] bool has(std::size_t type) const { return find(type) != nullptr; }
 
   /// In network order, as nf_tables has them; 0 where absent or of another length, which is no register and no flag.
   [[nodiscard]] std::uint32_t number(std::size_t type) const;
@@ -36,24 +35,26 @@ class Attributes {
   /// In host order, as rtnetlink has them.
   [[nodiscard]] std::uint32_t host_number(std::size_t type) const;
   [[nodiscard]] std::uint8_t byte(std::size_t type) const;
-  /// Up to its NUL or its end; empty where absent.
-  [[nodiscard]] std::string text(std::size_t type) const;
+  /// Up to its NUL or its end; empty where absent. A view is of the message.
+  [[nodiscard]] std::string_view text_view(std::size_t type) const;
+  [[nodiscard]] std::string text(std::size_t type) const { return std::string(text_view(type)); }
   [[nodiscard]] Attributes nested(std::size_t type) const { return Attributes(payload(type)); }
   [[nodiscard]] std::vector<std::uint8_t> bytes(std::size_t type) const;
   /// Empty where absent.
   [[nodiscard]] std::span<const std::byte> payload(std::size_t type) const {
-    return has(type) ? payload_of(*known_[type]) : std::span<const std::byte>();
+    const nlattr* attribute = find(type);
+    return attribute != nullptr ? payload_of(*attribute) : std::span<const std::byte>();
   }
-  [[nodiscard]] const nlattr* find(std::size_t type) const { return known_[type]; }
+  [[nodiscard]] const nlattr* find(std::size_t type) const {
+    const nlattr* found = nullptr;
+    for_each_attribute(payload_, [&](const nlattr& attribute) {
+      if (type_of(attribute) == type) found = &attribute;
+    });
+    return found;
+  }
 
  private:
-  Attributes() = default;
-  void note(const nlattr& attribute) {
-    const auto type = mnl_attr_get_type(&attribute);
-    if (type < known_.size()) known_[type] = &attribute;
-  }
-
-  std::array<const nlattr*, 24> known_{};  // FRA_PROTOCOL, the highest that sluice asks for, is 21
+  std::span<const std::byte> payload_;
 };
 
 /// The header of `Header`'s type at the front of a message; null where the message is too short for it.

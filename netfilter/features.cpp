@@ -149,20 +149,15 @@ class Trials {
                        }});
   }
 
-  static RuleHandle rule_in(const char* chain) {
-    auto rule = owned<RuleHandle>(nftnl_rule_alloc());
-    nftnl_rule_set_str(rule.get(), NFTNL_RULE_TABLE, table_name);
-    nftnl_rule_set_str(rule.get(), NFTNL_RULE_CHAIN, chain);
-    return rule;
+  static void put_place(nlmsghdr* message, const char* chain) {
+    mnl_attr_put_strz(message, NFTA_RULE_TABLE, table_name);
+    mnl_attr_put_strz(message, NFTA_RULE_CHAIN, chain);
   }
 
   void add_rule(const char* chain, const Rule& rule, Feature feature) {
     trials_.push_back({std::move(feature), NFT_MSG_NEWRULE, NFPROTO_INET, [=](nlmsghdr* message) {
-                         const auto handle = rule_in(chain);
-                         for (const Expression& expression : to_expressions(rule, Ruleset{})) {
-                           nftnl_rule_add_expr(handle.get(), to_nftnl(expression));
-                         }
-                         nftnl_rule_nlmsg_build_payload(message, handle.get());
+                         put_place(message, chain);
+                         put_expressions(message, to_expressions(rule, Ruleset{}));
                        }});
   }
 
@@ -173,12 +168,16 @@ class Trials {
          NFT_MSG_NEWRULE,
          NFPROTO_INET,
          [](nlmsghdr* message) {
-           const auto handle = rule_in("pre");
-           auto expression = owned<ExprHandle>(nftnl_expr_alloc("socket"));
-           nftnl_expr_set_u32(expression.get(), NFTNL_EXPR_SOCKET_KEY, NFT_SOCKET_TRANSPARENT);
-           nftnl_expr_set_u32(expression.get(), NFTNL_EXPR_SOCKET_DREG, NFT_REG_1);
-           nftnl_rule_add_expr(handle.get(), expression.release());
-           nftnl_rule_nlmsg_build_payload(message, handle.get());
+           put_place(message, "pre");
+           nlattr* list = mnl_attr_nest_start(message, NFTA_RULE_EXPRESSIONS);
+           nlattr* element = mnl_attr_nest_start(message, NFTA_LIST_ELEM);
+           mnl_attr_put_strz(message, NFTA_EXPR_NAME, "socket");
+           nlattr* data = mnl_attr_nest_start(message, NFTA_EXPR_DATA);
+           mnl_attr_put_u32(message, NFTA_SOCKET_KEY, htonl(NFT_SOCKET_TRANSPARENT));
+           mnl_attr_put_u32(message, NFTA_SOCKET_DREG, htonl(NFT_REG_1));
+           mnl_attr_nest_end(message, data);
+           mnl_attr_nest_end(message, element);
+           mnl_attr_nest_end(message, list);
          }});
   }
 

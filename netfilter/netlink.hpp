@@ -25,7 +25,7 @@ struct Refusal {
 /// One netlink message under construction. Grows never: `room` must hold the largest message.
 class Message {
  public:
-  explicit Message(std::size_t room = 4096) : bytes_(room) { header_ = mnl_nlmsg_put_header(bytes_.data()); }
+  explicit Message(std::size_t room = 1024) : bytes_(room) { header_ = mnl_nlmsg_put_header(bytes_.data()); }
   Message(const Message&) = delete;
   Message& operator=(const Message&) = delete;
 
@@ -66,9 +66,6 @@ class NetlinkSocket {
   std::optional<Refusal> request(Message& message, Answer answer,
                                  const std::function<void(const nlmsghdr&)>& on_message, Status& status);
 
-  /// The number of the socket's network namespace (SO_NETNS_COOKIE, since Linux 5.14); nothing on older kernels.
-  [[nodiscard]] std::optional<std::uint64_t> namespace_cookie() const;
-
   std::uint32_t next_sequence() { return ++sequence_; }
 
  private:
@@ -90,8 +87,13 @@ constexpr std::size_t aligned(std::size_t length) {
   return (length + NLMSG_ALIGNTO - 1) & ~(std::size_t{NLMSG_ALIGNTO} - 1);
 }
 
+/// libmnl's mnl_attr_get_payload and its like are calls into a library; these run some thousand times in an apply.
 inline std::span<const std::byte> payload_of(const nlattr& attribute) {
-  return {static_cast<const std::byte*>(mnl_attr_get_payload(&attribute)), mnl_attr_get_payload_len(&attribute)};
+  constexpr std::size_t header = aligned(sizeof(nlattr));
+  return {reinterpret_cast<const std::byte*>(&attribute) + header, attribute.nla_len - header};
+}
+inline std::uint16_t type_of(const nlattr& attribute) {
+  return attribute.nla_type & static_cast<std::uint16_t>(NLA_TYPE_MASK);
 }
 
 /// Calls `visit` for each well-formed attribute of a payload; stops at the first that is not.
@@ -99,7 +101,7 @@ template <typename Visit>
 void for_each_attribute(std::span<const std::byte> payload, const Visit& visit) {
   while (payload.size() >= sizeof(nlattr)) {
     const auto* attribute = reinterpret_cast<const nlattr*>(payload.data());
-    if (mnl_attr_ok(attribute, static_cast<int>(payload.size())) == 0) return;
+    if (attribute->nla_len < sizeof(nlattr) || attribute->nla_len > payload.size()) return;
     visit(*attribute);
     payload = payload.subspan(std::min(aligned(attribute->nla_len), payload.size()));
   }

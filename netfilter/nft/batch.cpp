@@ -5,8 +5,8 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 
 #include "netfilter/errors.hpp"
@@ -35,10 +35,8 @@ std::string remedy_for(int error, const std::string& missing) {
 
 }  // namespace
 
-OpenBatch::OpenBatch(NetlinkSocket& socket, std::uint32_t generation)
-    : socket_(socket),
-      // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): the handle is its owner
-      scratch_(owned<decltype(scratch_)>(static_cast<char*>(std::calloc(message_room + 4096, 1)))) {
+OpenBatch::OpenBatch(NetlinkSocket& socket, std::uint32_t generation) : socket_(socket) {
+  make_room(usual_room);
   batch_.bytes_.reserve(8192);
   nlmsghdr* begin = begin_message(NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
   batch_.first_sequence_ = begin->nlmsg_seq;
@@ -47,9 +45,14 @@ OpenBatch::OpenBatch(NetlinkSocket& socket, std::uint32_t generation)
   append();
 }
 
+void OpenBatch::make_room(std::size_t room) {
+  constexpr std::size_t headers = 64;
+  if (scratch_.size() < room + headers) scratch_.resize(room + headers);
+}
+
 nlmsghdr* OpenBatch::begin_message(std::uint16_t type, std::uint16_t flags, std::uint8_t family,
                                    std::uint16_t resource) {
-  nlmsghdr* message = mnl_nlmsg_put_header(scratch_.get());
+  nlmsghdr* message = mnl_nlmsg_put_header(scratch_.data());
   message->nlmsg_type = type;
   message->nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
   message->nlmsg_seq = socket_.next_sequence();
@@ -61,17 +64,18 @@ nlmsghdr* OpenBatch::begin_message(std::uint16_t type, std::uint16_t flags, std:
 }
 
 void OpenBatch::append() {
-  const auto* message = reinterpret_cast<const nlmsghdr*>(scratch_.get());
+  const auto* message = reinterpret_cast<const nlmsghdr*>(scratch_.data());
   const auto* bytes = reinterpret_cast<const std::byte*>(message);
   last_message_at_ = batch_.bytes_.size();
   batch_.bytes_.insert(batch_.bytes_.end(), bytes, bytes + message->nlmsg_len);
   batch_.bytes_.resize((batch_.bytes_.size() + NLMSG_ALIGNTO - 1) / NLMSG_ALIGNTO * NLMSG_ALIGNTO);
   // What stood here is not to show in the next message, where libmnl leaves the padding of attributes as it is.
-  std::memset(scratch_.get(), 0, message->nlmsg_len);
+  std::fill_n(scratch_.begin(), message->nlmsg_len, char{});
 }
 
 void OpenBatch::add(std::uint8_t family, std::uint16_t type, std::uint16_t flags, std::function<Label()> label,
-                    const std::function<void(nlmsghdr*)>& fill) {
+                    const std::function<void(nlmsghdr*)>& fill, std::size_t room) {
+  make_room(room);
   nlmsghdr* message = begin_message(static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8U | type), flags, family, 0);
   fill(message);
   batch_.steps_.push_back(std::move(label));

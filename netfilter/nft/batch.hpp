@@ -4,15 +4,12 @@
 #include <libmnl/libmnl.h>
 
 #include <cstdint>
-#include <cstdlib>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "netfilter/netlink.hpp"
-#include "netfilter/nft/handles.hpp"
 
 namespace sluice::netfilter {
 
@@ -53,23 +50,24 @@ class OpenBatch {
   OpenBatch(NetlinkSocket& socket, std::uint32_t generation);
 
   /// Appends one message of type NFT_MSG_`type` with NLM_F_`flags` for table family NFPROTO_`family`; `fill` adds its
-  /// attributes. `label` is called only where the kernel refuses; what it refers to must live until the batch has been
-  /// sent.
+  /// attributes, for which there are `room` bytes. `label` is called only where the kernel refuses; what it refers to
+  /// must live until the batch has been sent.
   void add(std::uint8_t family, std::uint16_t type, std::uint16_t flags, std::function<Label()> label,
-           const std::function<void(nlmsghdr*)>& fill);
+           const std::function<void(nlmsghdr*)>& fill, std::size_t room = usual_room);
 
   /// Adds the end mark.
   SealedBatch seal() &&;
 
-  /// The largest message that `fill` may make, in bytes.
-  static constexpr std::size_t message_room = 128UL * 1024;
+  /// Enough for everything but the elements of a set.
+  static constexpr std::size_t usual_room = 4096;
 
  private:
+  void make_room(std::size_t room);
   nlmsghdr* begin_message(std::uint16_t type, std::uint16_t flags, std::uint8_t family, std::uint16_t resource);
   void append();
 
   NetlinkSocket& socket_;
-  std::unique_ptr<char, FreeWith<&std::free>> scratch_;  // from calloc, which touches no page that it knows to be zero
+  std::vector<char> scratch_;  // a message under construction; zero from its end on
   std::size_t last_message_at_ = 0;
   SealedBatch batch_;
 };

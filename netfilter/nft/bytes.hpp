@@ -4,6 +4,7 @@
 
 #include <linux/netfilter.h>
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -22,23 +23,23 @@ inline constexpr std::uint8_t tcp_rst = 0x04;
 inline constexpr std::uint8_t tcp_ack = 0x10;
 
 /// In host byte order, as the kernel keeps IDs, marks and states.
-inline Bytes host(std::uint32_t number) {
-  Bytes bytes(sizeof number);
+inline RegisterValue host(std::uint32_t number) {
+  std::array<std::uint8_t, sizeof number> bytes{};
   std::memcpy(bytes.data(), &number, sizeof number);
-  return bytes;
+  return {bytes.begin(), bytes.end()};
 }
 
-inline Bytes network(std::uint32_t number) {
+inline RegisterValue network(std::uint32_t number) {
   return {static_cast<std::uint8_t>(number >> 24), static_cast<std::uint8_t>(number >> 16),
           static_cast<std::uint8_t>(number >> 8), static_cast<std::uint8_t>(number)};
 }
 
-inline Bytes network(Port port) {
+inline RegisterValue network(Port port) {
   return {static_cast<std::uint8_t>(port.number() >> 8), static_cast<std::uint8_t>(port.number())};
 }
 
 template <typename Address>
-inline Bytes network(Address address) requires requires {
+inline RegisterValue network(Address address) requires requires {
   Address::bits;
 }
 {
@@ -46,21 +47,21 @@ inline Bytes network(Address address) requires requires {
   return {bytes.begin(), bytes.end()};
 }
 
-inline std::optional<std::uint32_t> host_number(const Bytes& bytes) {
+inline std::optional<std::uint32_t> host_number(const RegisterValue& bytes) {
   if (bytes.size() != sizeof(std::uint32_t)) return std::nullopt;
   std::uint32_t number = 0;
   std::memcpy(&number, bytes.data(), sizeof number);
   return number;
 }
 
-inline std::optional<std::uint32_t> network_number(const Bytes& bytes) {
+inline std::optional<std::uint32_t> network_number(const RegisterValue& bytes) {
   if (bytes.size() != sizeof(std::uint32_t)) return std::nullopt;
   return from_bytes(Ipv4::Bytes{bytes[0], bytes[1], bytes[2], bytes[3]}).value;
 }
 
 template <typename Address>
-Bytes prefix_mask(unsigned prefix) {
-  Bytes mask(Address::bits / 8, 0);
+RegisterValue prefix_mask(unsigned prefix) {
+  auto mask = RegisterValue::filled(Address::bits / 8, 0);
   for (unsigned bit = 0; bit < prefix; ++bit) mask[bit / 8] |= static_cast<std::uint8_t>(0x80U >> bit % 8);
   return mask;
 }

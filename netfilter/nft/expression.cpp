@@ -1,19 +1,20 @@
 #include "netfilter/nft/expression.hpp"
 
+#include <arpa/inet.h>
+#include <libmnl/libmnl.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nf_tables_compat.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
-#include <new>
+#include <initializer_list>
 #include <optional>
 #include <stdexcept>
+#include <string_view>
+#include <utility>
 
 #include "netfilter/attributes.hpp"
-#include "netfilter/nft/handles.hpp"
 #include "rules/ruleset.hpp"
 #include "rules/text.hpp"
 
@@ -22,169 +23,168 @@ namespace {
 
 constexpr std::uint32_t reg = NFT_REG_1;
 
-ExprHandle make(const char* name) { return owned<ExprHandle>(nftnl_expr_alloc(name)); }
+// --- Encoding -----------------------------------------------------------------------------------------------------------
 
-void put(const ExprHandle& expr, std::uint16_t attribute, std::uint32_t value) {
-  nftnl_expr_set_u32(expr.get(), attribute, value);
-}
+/// A nested attribute of a message, open as long as this lives.
+class Nest {
+ public:
+  Nest(nlmsghdr* message, std::uint16_t type) : message_(message), start_(mnl_attr_nest_start(message, type)) {}
+  Nest(const Nest&) = delete;
+  Nest& operator=(const Nest&) = delete;
+  ~Nest() { mnl_attr_nest_end(message_, start_); }
 
-void put(const ExprHandle& expr, std::uint16_t attribute, const Bytes& value) {
-  nftnl_expr_set(expr.get(), attribute, value.data(), static_cast<std::uint32_t>(value.size()));
-}
-
-bool all_zero(const Bytes& bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](std::uint8_t byte) { return byte == 0; });
-}
-
-/// libnftnl takes this one by pointer and frees it with the expression (libnftnl's expr/match.c).
-// NOLINTBEGIN(cppcoreguidelines-owning-memory,clang-analyzer-unix.Malloc): it changes hands here
-void put_info(const ExprHandle& expr, std::uint16_t attribute, const Bytes& info) {
-  void* copy = std::malloc(info.size());
-  if (copy == nullptr) throw std::bad_alloc();
-  std::memcpy(copy, info.data(), info.size());
-  nftnl_expr_set(expr.get(), attribute, copy, static_cast<std::uint32_t>(info.size()));
-}
-// NOLINTEND(cppcoreguidelines-owning-memory,clang-analyzer-unix.Malloc)
-
-struct Encoder {
-  ExprHandle operator()(const MetaLoad& e) const {
-    auto expr = make("meta");
-    put(expr, NFTNL_EXPR_META_KEY, e.key);
-    put(expr, NFTNL_EXPR_META_DREG, reg);
-    return expr;
-  }
-  ExprHandle operator()(const MetaStore& e) const {
-    auto expr = make("meta");
-    put(expr, NFTNL_EXPR_META_KEY, e.key);
-    put(expr, NFTNL_EXPR_META_SREG, reg);
-    return expr;
-  }
-  ExprHandle operator()(const ConntrackLoad& e) const {
-    auto expr = make("ct");
-    put(expr, NFTNL_EXPR_CT_KEY, e.key);
-    put(expr, NFTNL_EXPR_CT_DREG, reg);
-    return expr;
-  }
-  ExprHandle operator()(const ConntrackStore& e) const {
-    auto expr = make("ct");
-    put(expr, NFTNL_EXPR_CT_KEY, e.key);
-    put(expr, NFTNL_EXPR_CT_SREG, reg);
-    return expr;
-  }
-  ExprHandle operator()(const PayloadLoad& e) const {
-    auto expr = make("payload");
-    put(expr, NFTNL_EXPR_PAYLOAD_DREG, reg);
-    put(expr, NFTNL_EXPR_PAYLOAD_BASE, e.base);
-    put(expr, NFTNL_EXPR_PAYLOAD_OFFSET, e.offset);
-    put(expr, NFTNL_EXPR_PAYLOAD_LEN, e.length);
-    return expr;
-  }
-  ExprHandle operator()(const FibLoad& e) const {
-    auto expr = make("fib");
-    put(expr, NFTNL_EXPR_FIB_DREG, reg);
-    put(expr, NFTNL_EXPR_FIB_FLAGS, e.flags);
-    put(expr, NFTNL_EXPR_FIB_RESULT, e.result);
-    return expr;
-  }
-  ExprHandle operator()(const ToNetworkOrder&) const {
-    auto expr = make("byteorder");
-    put(expr, NFTNL_EXPR_BYTEORDER_SREG, reg);
-    put(expr, NFTNL_EXPR_BYTEORDER_DREG, reg);
-    put(expr, NFTNL_EXPR_BYTEORDER_OP, NFT_BYTEORDER_HTON);
-    put(expr, NFTNL_EXPR_BYTEORDER_LEN, sizeof(std::uint32_t));
-    put(expr, NFTNL_EXPR_BYTEORDER_SIZE, sizeof(std::uint32_t));
-    return expr;
-  }
-  ExprHandle operator()(const And& e) const {
-    auto expr = make("bitwise");
-    put(expr, NFTNL_EXPR_BITWISE_SREG, reg);
-    put(expr, NFTNL_EXPR_BITWISE_DREG, reg);
-    put(expr, NFTNL_EXPR_BITWISE_OP, NFT_BITWISE_BOOL);
-    put(expr, NFTNL_EXPR_BITWISE_LEN, static_cast<std::uint32_t>(e.mask.size()));
-    put(expr, NFTNL_EXPR_BITWISE_MASK, e.mask);
-    put(expr, NFTNL_EXPR_BITWISE_XOR, Bytes(e.mask.size(), 0));
-    return expr;
-  }
-  ExprHandle operator()(const Compare& e) const {
-    auto expr = make("cmp");
-    put(expr, NFTNL_EXPR_CMP_SREG, reg);
-    put(expr, NFTNL_EXPR_CMP_OP, e.operation);
-    put(expr, NFTNL_EXPR_CMP_DATA, e.value);
-    return expr;
-  }
-  ExprHandle operator()(const Lookup& e) const {
-    auto expr = make("lookup");
-    put(expr, NFTNL_EXPR_LOOKUP_SREG, reg);
-    nftnl_expr_set_str(expr.get(), NFTNL_EXPR_LOOKUP_SET, e.set.c_str());
-    return expr;
-  }
-  ExprHandle operator()(const Count&) const { return make("counter"); }
-  ExprHandle operator()(const Verdict& e) const {
-    auto expr = make("immediate");
-    put(expr, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
-    put(expr, NFTNL_EXPR_IMM_VERDICT, e.code);
-    return expr;
-  }
-  ExprHandle operator()(const LoadValue& e) const {
-    auto expr = make("immediate");
-    put(expr, NFTNL_EXPR_IMM_DREG, reg);
-    put(expr, NFTNL_EXPR_IMM_DATA, e.value);
-    return expr;
-  }
-  ExprHandle operator()(const RedirectToRegister&) const {
-    auto expr = make("redir");
-    put(expr, NFTNL_EXPR_REDIR_REG_PROTO_MIN, reg);
-    put(expr, NFTNL_EXPR_REDIR_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
-    return expr;
-  }
-  ExprHandle operator()(const TproxyToRegister&) const {
-    auto expr = make("tproxy");
-    put(expr, NFTNL_EXPR_TPROXY_FAMILY, NFPROTO_UNSPEC);
-    put(expr, NFTNL_EXPR_TPROXY_REG_PORT, reg);
-    return expr;
-  }
-  ExprHandle operator()(const RejectPacket& e) const {
-    auto expr = make("reject");
-    put(expr, NFTNL_EXPR_REJECT_TYPE, e.type);
-    nftnl_expr_set_u8(expr.get(), NFTNL_EXPR_REJECT_CODE, static_cast<std::uint8_t>(e.code));
-    return expr;
-  }
-  ExprHandle operator()(const Jump& e) const {
-    auto expr = make("immediate");
-    put(expr, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
-    put(expr, NFTNL_EXPR_IMM_VERDICT, static_cast<std::uint32_t>(e.code));
-    nftnl_expr_set_str(expr.get(), NFTNL_EXPR_IMM_CHAIN, e.chain.c_str());
-    return expr;
-  }
-  ExprHandle operator()(const CompareRange& e) const {
-    auto expr = make("range");
-    put(expr, NFTNL_EXPR_RANGE_SREG, reg);
-    put(expr, NFTNL_EXPR_RANGE_OP, NFT_RANGE_EQ);
-    put(expr, NFTNL_EXPR_RANGE_FROM_DATA, e.first);
-    put(expr, NFTNL_EXPR_RANGE_TO_DATA, e.last);
-    return expr;
-  }
-  ExprHandle operator()(const XtMatch& e) const {
-    auto expr = make("match");
-    nftnl_expr_set_str(expr.get(), NFTNL_EXPR_MT_NAME, e.name.c_str());
-    put(expr, NFTNL_EXPR_MT_REV, e.revision);
-    put_info(expr, NFTNL_EXPR_MT_INFO, e.info);
-    return expr;
-  }
-  ExprHandle operator()(const XtTarget& e) const {
-    auto expr = make("target");
-    nftnl_expr_set_str(expr.get(), NFTNL_EXPR_TG_NAME, e.name.c_str());
-    put(expr, NFTNL_EXPR_TG_REV, e.revision);
-    put_info(expr, NFTNL_EXPR_TG_INFO, e.info);
-    return expr;
-  }
-  ExprHandle operator()(const Foreign& e) const {
-    throw std::logic_error("sluice does not write the expression " + e.name);
-  }
+ private:
+  nlmsghdr* message_;
+  nlattr* start_;
 };
 
-/// The value in a nested NFTA_DATA_VALUE.
-Bytes value_in(const Attributes& a, std::size_t type) { return a.nested(type).bytes(NFTA_DATA_VALUE); }
+bool all_zero(const RegisterValue& value) {
+  return std::all_of(value.begin(), value.end(), [](std::uint8_t byte) { return byte == 0; });
+}
+
+/// Puts one expression into a message: its name, and its attributes as linux/netfilter/nf_tables.h has them, all
+/// numbers in network order.
+class Encoder {
+ public:
+  explicit Encoder(nlmsghdr* message) : message_(message) {}
+
+  void operator()(const MetaLoad& e) const {
+    put("meta", [&] { numbers({{NFTA_META_KEY, e.key}, {NFTA_META_DREG, reg}}); });
+  }
+  void operator()(const MetaStore& e) const {
+    put("meta", [&] { numbers({{NFTA_META_KEY, e.key}, {NFTA_META_SREG, reg}}); });
+  }
+  void operator()(const ConntrackLoad& e) const {
+    put("ct", [&] { numbers({{NFTA_CT_KEY, e.key}, {NFTA_CT_DREG, reg}}); });
+  }
+  void operator()(const ConntrackStore& e) const {
+    put("ct", [&] { numbers({{NFTA_CT_KEY, e.key}, {NFTA_CT_SREG, reg}}); });
+  }
+  void operator()(const PayloadLoad& e) const {
+    put("payload", [&] {
+      numbers({{NFTA_PAYLOAD_DREG, reg},
+               {NFTA_PAYLOAD_BASE, e.base},
+               {NFTA_PAYLOAD_OFFSET, e.offset},
+               {NFTA_PAYLOAD_LEN, e.length}});
+    });
+  }
+  void operator()(const FibLoad& e) const {
+    put("fib", [&] { numbers({{NFTA_FIB_DREG, reg}, {NFTA_FIB_FLAGS, e.flags}, {NFTA_FIB_RESULT, e.result}}); });
+  }
+  void operator()(const ToNetworkOrder&) const {
+    put("byteorder", [&] {
+      numbers({{NFTA_BYTEORDER_SREG, reg},
+               {NFTA_BYTEORDER_DREG, reg},
+               {NFTA_BYTEORDER_OP, NFT_BYTEORDER_HTON},
+               {NFTA_BYTEORDER_LEN, sizeof(std::uint32_t)},
+               {NFTA_BYTEORDER_SIZE, sizeof(std::uint32_t)}});
+    });
+  }
+  void operator()(const And& e) const {
+    put("bitwise", [&] {
+      numbers({{NFTA_BITWISE_SREG, reg},
+               {NFTA_BITWISE_DREG, reg},
+               {NFTA_BITWISE_OP, NFT_BITWISE_BOOL},
+               {NFTA_BITWISE_LEN, static_cast<std::uint32_t>(e.mask.size())}});
+      value(NFTA_BITWISE_MASK, e.mask);
+      value(NFTA_BITWISE_XOR, RegisterValue::filled(e.mask.size(), 0));
+    });
+  }
+  void operator()(const Compare& e) const {
+    put("cmp", [&] {
+      numbers({{NFTA_CMP_SREG, reg}, {NFTA_CMP_OP, e.operation}});
+      value(NFTA_CMP_DATA, e.value);
+    });
+  }
+  void operator()(const Lookup& e) const {
+    put("lookup", [&] {
+      text(NFTA_LOOKUP_SET, e.set);
+      numbers({{NFTA_LOOKUP_SREG, reg}});
+    });
+  }
+  void operator()(const Count&) const {
+    put("counter", [] {});
+  }
+  void operator()(const Verdict& e) const {
+    put("immediate", [&] { verdict(e.code, nullptr); });
+  }
+  void operator()(const LoadValue& e) const {
+    put("immediate", [&] {
+      numbers({{NFTA_IMMEDIATE_DREG, reg}});
+      value(NFTA_IMMEDIATE_DATA, e.value);
+    });
+  }
+  void operator()(const RedirectToRegister&) const {
+    put("redir", [&] { numbers({{NFTA_REDIR_REG_PROTO_MIN, reg}, {NFTA_REDIR_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED}}); });
+  }
+  void operator()(const TproxyToRegister&) const {
+    put("tproxy", [&] { numbers({{NFTA_TPROXY_FAMILY, NFPROTO_UNSPEC}, {NFTA_TPROXY_REG_PORT, reg}}); });
+  }
+  void operator()(const RejectPacket& e) const {
+    put("reject", [&] {
+      numbers({{NFTA_REJECT_TYPE, e.type}});
+      mnl_attr_put_u8(message_, NFTA_REJECT_ICMP_CODE, static_cast<std::uint8_t>(e.code));
+    });
+  }
+  void operator()(const Jump& e) const {
+    put("immediate", [&] { verdict(static_cast<std::uint32_t>(e.code), &e.chain); });
+  }
+  void operator()(const CompareRange& e) const {
+    put("range", [&] {
+      numbers({{NFTA_RANGE_SREG, reg}, {NFTA_RANGE_OP, NFT_RANGE_EQ}});
+      value(NFTA_RANGE_FROM_DATA, e.first);
+      value(NFTA_RANGE_TO_DATA, e.last);
+    });
+  }
+  void operator()(const XtMatch& e) const {
+    put("match", [&] {
+      text(NFTA_MATCH_NAME, e.name);
+      numbers({{NFTA_MATCH_REV, e.revision}});
+      mnl_attr_put(message_, NFTA_MATCH_INFO, e.info.size(), e.info.data());
+    });
+  }
+  void operator()(const XtTarget& e) const {
+    put("target", [&] {
+      text(NFTA_TARGET_NAME, e.name);
+      numbers({{NFTA_TARGET_REV, e.revision}});
+      mnl_attr_put(message_, NFTA_TARGET_INFO, e.info.size(), e.info.data());
+    });
+  }
+  void operator()(const Foreign& e) const { throw std::logic_error("sluice does not write the expression " + e.name); }
+
+ private:
+  template <typename Fill>
+  void put(const char* name, const Fill& fill) const {
+    const Nest element(message_, NFTA_LIST_ELEM);
+    mnl_attr_put_strz(message_, NFTA_EXPR_NAME, name);
+    const Nest data(message_, NFTA_EXPR_DATA);
+    fill();
+  }
+  void numbers(std::initializer_list<std::pair<int, std::uint32_t>> list) const {
+    for (const auto& [type, number] : list) mnl_attr_put_u32(message_, static_cast<std::uint16_t>(type), htonl(number));
+  }
+  void value(std::uint16_t type, const RegisterValue& bytes) const {
+    const Nest data(message_, type);
+    mnl_attr_put(message_, NFTA_DATA_VALUE, bytes.size(), bytes.data());
+  }
+  void text(std::uint16_t type, const std::string& words) const { mnl_attr_put_strz(message_, type, words.c_str()); }
+  void verdict(std::uint32_t code, const std::string* chain) const {
+    numbers({{NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT}});
+    const Nest data(message_, NFTA_IMMEDIATE_DATA);
+    const Nest verdict(message_, NFTA_DATA_VERDICT);
+    numbers({{NFTA_VERDICT_CODE, code}});
+    if (chain != nullptr) text(NFTA_VERDICT_CHAIN, *chain);
+  }
+
+  nlmsghdr* message_;
+};
+
+// --- Decoding -----------------------------------------------------------------------------------------------------------
+
+/// The value in a nested NFTA_DATA_VALUE; nothing where it is longer than any of ours.
+std::optional<RegisterValue> value_in(const Attributes& a, std::size_t type) {
+  return RegisterValue::from(a.nested(type).payload(NFTA_DATA_VALUE));
+}
 
 std::optional<Expression> decode_meta(const Attributes& a) {
   if (a.number(NFTA_META_DREG) == reg) return MetaLoad{a.number(NFTA_META_KEY)};
@@ -218,14 +218,17 @@ std::optional<Expression> decode_byteorder(const Attributes& a) {
 }
 
 std::optional<Expression> decode_bitwise(const Attributes& a) {
+  const auto mask = value_in(a, NFTA_BITWISE_MASK);
+  const auto flipped = value_in(a, NFTA_BITWISE_XOR);
   const bool ours = a.number(NFTA_BITWISE_SREG) == reg && a.number(NFTA_BITWISE_DREG) == reg &&
-                    a.number(NFTA_BITWISE_OP) == NFT_BITWISE_BOOL && all_zero(value_in(a, NFTA_BITWISE_XOR));
-  return ours ? std::optional<Expression>(And{value_in(a, NFTA_BITWISE_MASK)}) : std::nullopt;
+                    a.number(NFTA_BITWISE_OP) == NFT_BITWISE_BOOL && mask && flipped && all_zero(*flipped);
+  return ours ? std::optional<Expression>(And{*mask}) : std::nullopt;
 }
 
 std::optional<Expression> decode_cmp(const Attributes& a) {
-  if (a.number(NFTA_CMP_SREG) != reg) return std::nullopt;
-  return Compare{a.number(NFTA_CMP_OP), value_in(a, NFTA_CMP_DATA)};
+  const auto value = value_in(a, NFTA_CMP_DATA);
+  if (a.number(NFTA_CMP_SREG) != reg || !value) return std::nullopt;
+  return Compare{a.number(NFTA_CMP_OP), *value};
 }
 
 std::optional<Expression> decode_lookup(const Attributes& a) {
@@ -245,8 +248,8 @@ std::optional<Expression> decode_immediate(const Attributes& a) {
     if (!verdict.has(NFTA_VERDICT_CHAIN)) return Verdict{code};
     return Jump{static_cast<std::int32_t>(code), verdict.text(NFTA_VERDICT_CHAIN)};
   }
-  if (a.number(NFTA_IMMEDIATE_DREG) == reg) return LoadValue{value_in(a, NFTA_IMMEDIATE_DATA)};
-  return std::nullopt;
+  const auto value = value_in(a, NFTA_IMMEDIATE_DATA);
+  return a.number(NFTA_IMMEDIATE_DREG) == reg && value ? std::optional<Expression>(LoadValue{*value}) : std::nullopt;
 }
 
 std::optional<Expression> decode_redir(const Attributes& a) {
@@ -267,9 +270,10 @@ std::optional<Expression> decode_reject(const Attributes& a) {
 }
 
 std::optional<Expression> decode_range(const Attributes& a) {
-  const bool ours = a.number(NFTA_RANGE_SREG) == reg && a.number(NFTA_RANGE_OP) == NFT_RANGE_EQ;
-  if (!ours) return std::nullopt;
-  return CompareRange{value_in(a, NFTA_RANGE_FROM_DATA), value_in(a, NFTA_RANGE_TO_DATA)};
+  const auto first = value_in(a, NFTA_RANGE_FROM_DATA);
+  const auto last = value_in(a, NFTA_RANGE_TO_DATA);
+  const bool ours = a.number(NFTA_RANGE_SREG) == reg && a.number(NFTA_RANGE_OP) == NFT_RANGE_EQ && first && last;
+  return ours ? std::optional<Expression>(CompareRange{*first, *last}) : std::nullopt;
 }
 
 std::optional<Expression> decode_match(const Attributes& a) {
@@ -281,12 +285,12 @@ std::optional<Expression> decode_target(const Attributes& a) {
 }
 
 Expression decode(const Attributes& expression) {
-  const std::string name = expression.text(NFTA_EXPR_NAME);
+  const std::string_view name = expression.text_view(NFTA_EXPR_NAME);
   struct Decoder {
-    const char* name;
+    std::string_view name;
     std::optional<Expression> (*decode)(const Attributes&);
   };
-  constexpr Decoder decoders[] = {
+  static constexpr Decoder decoders[] = {
       {"meta", decode_meta},           {"cmp", decode_cmp},         {"counter", decode_counter},
       {"immediate", decode_immediate}, {"payload", decode_payload}, {"ct", decode_ct},
       {"bitwise", decode_bitwise},     {"fib", decode_fib},         {"lookup", decode_lookup},
@@ -302,10 +306,10 @@ Expression decode(const Attributes& expression) {
   const auto verdict = expression.nested(NFTA_EXPR_DATA).nested(NFTA_IMMEDIATE_DATA).nested(NFTA_DATA_VERDICT);
   if (name == "immediate" && verdict.has(NFTA_VERDICT_CHAIN))
     return Foreign{"jump to " + verdict.text(NFTA_VERDICT_CHAIN)};
-  return Foreign{name};
+  return Foreign{std::string(name)};
 }
 
-std::string hex(const Bytes& bytes) {
+std::string hex(const RegisterValue& bytes) {
   constexpr char digits[] = "0123456789abcdef";
   std::string text = "0x";
   for (const std::uint8_t byte : bytes) {
@@ -355,7 +359,10 @@ std::string expression_text(const Expression& expression) {
 
 }  // namespace
 
-nftnl_expr* to_nftnl(const Expression& expression) { return std::visit(Encoder{}, expression).release(); }
+void put_expressions(nlmsghdr* message, const Expressions& expressions) {
+  const Nest list(message, NFTA_RULE_EXPRESSIONS);
+  for (const Expression& expression : expressions) std::visit(Encoder(message), expression);
+}
 
 Expressions expressions_in(const nlattr& list) {
   Expressions expressions;

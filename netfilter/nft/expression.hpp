@@ -7,12 +7,14 @@
 #include <variant>
 #include <vector>
 
-struct nftnl_expr;
+#include "netfilter/nft/register_value.hpp"
+
 struct nlattr;
+struct nlmsghdr;
 
 namespace sluice::netfilter {
 
-using Bytes = std::vector<std::uint8_t>;  ///< as they lie in the register
+using Bytes = std::vector<std::uint8_t>;
 
 /// Constants are the kernel's (linux/netfilter/nf_tables.h); the enum each belongs to is named.
 struct MetaLoad {
@@ -39,12 +41,12 @@ struct ToNetworkOrder {
   bool operator==(const ToNetworkOrder&) const = default;
 };
 struct And {
-  Bytes mask;
+  RegisterValue mask;
   bool operator==(const And&) const = default;
 };
 struct Compare {
   std::uint32_t operation;  ///< enum nft_cmp_ops
-  Bytes value;
+  RegisterValue value;
   bool operator==(const Compare&) const = default;
 };
 struct Lookup {
@@ -61,7 +63,7 @@ struct Verdict {
   bool operator==(const Verdict&) const = default;
 };
 struct LoadValue {
-  Bytes value;
+  RegisterValue value;
   bool operator==(const LoadValue&) const = default;
 };
 /// To the port in the register.
@@ -92,8 +94,8 @@ struct Jump {
 };
 /// Both ends belong to it.
 struct CompareRange {
-  Bytes first;
-  Bytes last;
+  RegisterValue first;
+  RegisterValue last;
   bool operator==(const CompareRange&) const = default;
 };
 /// A match or target of iptables (nft_compat.c); `info` is the extension's own struct, padded as iptables pads it.
@@ -120,8 +122,9 @@ using Expression = std::variant<MetaLoad, ConntrackLoad, PayloadLoad, FibLoad, T
                                 ConntrackStore, RejectPacket, Jump, CompareRange, XtMatch, XtTarget, Foreign>;
 using Expressions = std::vector<Expression>;
 
-/// A new libnftnl expression, which the caller owns until it gives it to a rule. Never for Foreign (std::logic_error).
-nftnl_expr* to_nftnl(const Expression& expression);
+/// Appends them to a message as NFTA_RULE_EXPRESSIONS. Written without libnftnl, as they are read: what an expression
+/// is on the wire stands in one place. Never for Foreign (std::logic_error).
+void put_expressions(nlmsghdr* message, const Expressions& expressions);
 
 /// The expressions in an NFTA_RULE_EXPRESSIONS attribute, read without libnftnl so that one which it does not know, or
 /// an attribute that is newer than it, does no harm. Total: what is not ours becomes Foreign.

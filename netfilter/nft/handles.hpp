@@ -1,10 +1,7 @@
-// Owners for libnftnl's objects. Ownership leaves a handle only where libnftnl takes it: nftnl_rule_add_expr.
+// Owners for libnftnl's objects.
 #pragma once
 
 #include <libnftnl/chain.h>
-#include <libnftnl/expr.h>
-#include <libnftnl/rule.h>
-#include <libnftnl/set.h>
 #include <libnftnl/table.h>
 
 #include <memory>
@@ -22,9 +19,6 @@ struct FreeWith {
 
 using TableHandle = std::unique_ptr<nftnl_table, FreeWith<&nftnl_table_free>>;
 using ChainHandle = std::unique_ptr<nftnl_chain, FreeWith<&nftnl_chain_free>>;
-using RuleHandle = std::unique_ptr<nftnl_rule, FreeWith<&nftnl_rule_free>>;
-using SetHandle = std::unique_ptr<nftnl_set, FreeWith<&nftnl_set_free>>;
-using ExprHandle = std::unique_ptr<nftnl_expr, FreeWith<&nftnl_expr_free>>;
 
 template <typename Handle>
 Handle owned(typename Handle::pointer allocated) {

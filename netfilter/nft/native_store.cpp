@@ -148,31 +148,34 @@ class NativeStore : public NftStore {
 
   static void add_set(OpenBatch& batch, const Set& set, std::uint32_t id) {
     const SetShape shape = shape_of(set.elements);
-    const auto handle = owned<SetHandle>(nftnl_set_alloc());
-    nftnl_set_set_str(handle.get(), NFTNL_SET_TABLE, table_name.c_str());
-    nftnl_set_set_str(handle.get(), NFTNL_SET_NAME, set.name.c_str());
-    nftnl_set_set_u32(handle.get(), NFTNL_SET_ID, id);
-    nftnl_set_set_u32(handle.get(), NFTNL_SET_FLAGS, shape.interval ? std::uint32_t{NFT_SET_INTERVAL} : 0U);
-    nftnl_set_set_u32(handle.get(), NFTNL_SET_KEY_TYPE, shape.key_type);
-    nftnl_set_set_u32(handle.get(), NFTNL_SET_KEY_LEN, shape.key_length);
-    // enum byteorder in nft's include/datatype.h: 1 host, 2 big endian; without it nft 1.0 lists IDs byte-swapped.
-    const std::uint32_t order = shape.big_endian ? 2 : 1;
-    const Bytes data = user_data(NFTNL_UDATA_SET_KEYBYTEORDER, &order, sizeof order);
-    nftnl_set_set_data(handle.get(), NFTNL_SET_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
     const std::vector<WireElement> elements = to_wire(set.elements);
-    // Of known size, so that the kernel takes a hash that never resizes: a dump during a resize may repeat or miss
-    // elements.
-    if (!shape.interval) {
-      nftnl_set_set_u32(handle.get(), NFTNL_SET_DESC_SIZE, static_cast<std::uint32_t>(elements.size()));
-    }
     batch.add(
         NFPROTO_INET, NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL,
         [&set] {
           return Label{"add set " + set.name, "sets in nf_tables (CONFIG_NF_TABLES)"};
         },
-        [&](nlmsghdr* message) { nftnl_set_nlmsg_build_payload(message, handle.get()); });
+        [&](nlmsghdr* message) {
+          mnl_attr_put_strz(message, NFTA_SET_TABLE, table_name.c_str());
+          mnl_attr_put_strz(message, NFTA_SET_NAME, set.name.c_str());
+          mnl_attr_put_u32(message, NFTA_SET_ID, htonl(id));
+          mnl_attr_put_u32(message, NFTA_SET_FLAGS, htonl(shape.interval ? std::uint32_t{NFT_SET_INTERVAL} : 0U));
+          mnl_attr_put_u32(message, NFTA_SET_KEY_TYPE, htonl(shape.key_type));
+          mnl_attr_put_u32(message, NFTA_SET_KEY_LEN, htonl(shape.key_length));
+          // enum byteorder in nft's include/datatype.h: 1 host, 2 big endian; without it nft 1.0 lists IDs
+          // byte-swapped.
+          const std::uint32_t order = shape.big_endian ? 2 : 1;
+          const Bytes data = user_data(NFTNL_UDATA_SET_KEYBYTEORDER, &order, sizeof order);
+          mnl_attr_put(message, NFTA_SET_USERDATA, data.size(), data.data());
+          if (shape.interval) return;
+          // Of known size, so that the kernel takes a hash that never resizes: a dump during a resize may repeat or
+          // miss elements.
+          nlattr* description = mnl_attr_nest_start(message, NFTA_SET_DESC);
+          mnl_attr_put_u32(message, NFTA_SET_DESC_SIZE, htonl(static_cast<std::uint32_t>(elements.size())));
+          mnl_attr_nest_end(message, description);
+        });
     // A nested attribute's length has 16 bits, so a long list takes many messages of the same transaction.
     constexpr std::size_t elements_room = 60UL * 1024;
+    constexpr std::size_t message_room = elements_room + 4096;  // it is full once the last element passes the mark
     for (std::size_t next = 0; next < elements.size();) {
       batch.add(
           NFPROTO_INET, NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL,
@@ -181,7 +184,8 @@ class NativeStore : public NftStore {
           },
           [&](nlmsghdr* message) {
             next = put_elements(message, table_name, set.name, id, elements, next, elements_room);
-          });
+          },
+          message_room);
     }
   }
 
@@ -202,20 +206,18 @@ class NativeStore : public NftStore {
   }
 
   static void add_rule(OpenBatch& batch, const Chain& chain, const Rule& rule, const Ruleset& ruleset) {
-    const auto handle = owned<RuleHandle>(nftnl_rule_alloc());
-    nftnl_rule_set_str(handle.get(), NFTNL_RULE_TABLE, table_name.c_str());
-    nftnl_rule_set_str(handle.get(), NFTNL_RULE_CHAIN, chain.name.c_str());
-    const Bytes data = comment_data(rule.name);
-    nftnl_rule_set_data(handle.get(), NFTNL_RULE_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
-    for (const Expression& expression : to_expressions(rule, ruleset)) {
-      nftnl_rule_add_expr(handle.get(), to_nftnl(expression));
-    }
     batch.add(
         NFPROTO_INET, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND,
         [&chain, &rule] {
           return Label{"add rule [" + rule.name + "] to chain " + chain.name + ": " + to_nft(rule), missing_for(rule)};
         },
-        [&](nlmsghdr* message) { nftnl_rule_nlmsg_build_payload(message, handle.get()); });
+        [&](nlmsghdr* message) {
+          mnl_attr_put_strz(message, NFTA_RULE_TABLE, table_name.c_str());
+          mnl_attr_put_strz(message, NFTA_RULE_CHAIN, chain.name.c_str());
+          put_expressions(message, to_expressions(rule, ruleset));
+          const Bytes data = comment_data(rule.name);
+          mnl_attr_put(message, NFTA_RULE_USERDATA, data.size(), data.data());
+        });
   }
 
   // --- Reading ---------------------------------------------------------------------------------------------------------
@@ -310,18 +312,24 @@ class NativeStore : public NftStore {
           const auto owner = std::find_if(observed.chains.begin(), observed.chains.end(),
                                           [&](const ObservedChain& chain) { return chain.name == chain_name; });
           if (rule.table == table_name && owner != observed.chains.end()) {
-            owner->rules.push_back(observed_rule(rule, sets));
+            owner->rules.push_back(observed_rule(rule, sets, wanted_rule(chain_name, owner->rules.size())));
           }
         });
   }
 
-  static ObservedRule observed_rule(const RuleObject& rule, const Ruleset& sets) {
+  /// Null where none is wanted in that place.
+  [[nodiscard]] const Rule* wanted_rule(const std::string& chain_name, std::size_t place) const {
+    const Chain* chain = wanted_ == nullptr ? nullptr : wanted_->find_chain(chain_name);
+    return chain != nullptr && place < chain->rules.size() ? &chain->rules[place] : nullptr;
+  }
+
+  static ObservedRule observed_rule(const RuleObject& rule, const Ruleset& sets, const Rule* likely) {
     ObservedRule observed;
     observed.comment = quotable(comment_from(rule.user_data));
     for (const Expression& expression : rule.expressions) {
       if (const auto* count = std::get_if<Count>(&expression)) observed.counters = {count->packets, count->bytes};
     }
-    if (auto decoded = rule_from_expressions(rule.expressions, observed.comment, sets)) {
+    if (auto decoded = rule_from_expressions(rule.expressions, observed.comment, sets, likely)) {
       observed.rule = *std::move(decoded);
     } else {
       observed.rule = Opaque{to_text(rule.expressions)};

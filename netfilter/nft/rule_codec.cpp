@@ -5,6 +5,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/rtnetlink.h>
 
+#include <array>
 #include <cstring>
 #include <stdexcept>
 
@@ -62,10 +63,9 @@ class MatchEncoder {
       return;
     }
     const auto& pattern = std::get<InterfacePattern>(m.interfaces);
-    Bytes name(pattern.name.begin(), pattern.name.end());
+    const RegisterValue name(pattern.name.begin(), pattern.name.end());
     // A whole name is compared with its padding; a prefix only as far as it goes.
-    if (!pattern.prefix) name.resize(interface_name_size, 0);
-    out_.push_back(Compare{NFT_CMP_EQ, std::move(name)});
+    out_.push_back(Compare{NFT_CMP_EQ, pattern.prefix ? name : name.resized_to(interface_name_size)});
   }
   void operator()(const SocketUidIn& m) const { id_in(NFT_META_SKUID, m.uids); }
   void operator()(const SocketGidIn& m) const { id_in(NFT_META_SKGID, m.gids); }
@@ -93,7 +93,7 @@ class MatchEncoder {
   }
 
  private:
-  void load_and_compare(const Expression& load, const Bytes& value) const {
+  void load_and_compare(const Expression& load, const RegisterValue& value) const {
     out_.push_back(load);
     out_.push_back(Compare{NFT_CMP_EQ, value});
   }
@@ -184,15 +184,15 @@ struct ActionEncoder {
     }
   }
   void operator()(const SetZone& a) const {
-    Bytes zone(sizeof a.zone);
+    std::array<std::uint8_t, sizeof a.zone> zone{};
     std::memcpy(zone.data(), &a.zone, sizeof a.zone);
-    store(zone, ConntrackStore{NFT_CT_ZONE});
+    store({zone.begin(), zone.end()}, ConntrackStore{NFT_CT_ZONE});
   }
   void operator()(const SetConnectionMark& a) const { store(host(a.mark), ConntrackStore{NFT_CT_MARK}); }
   void operator()(const SetPacketMark& a) const { store(host(a.mark), MetaStore{NFT_META_MARK}); }
 
  private:
-  void store(const Bytes& value, const Expression& where) const {
+  void store(const RegisterValue& value, const Expression& where) const {
     out.push_back(LoadValue{value});
     out.push_back(where);
     out.push_back(Verdict{NF_ACCEPT});
@@ -340,7 +340,7 @@ class Guess {
   template <typename Kind, typename Result>
   std::optional<Match> id_match() {
     const bool ordered = take<ToNetworkOrder>() != nullptr;
-    const auto operand = range_or_set<Kind>([ordered](const Bytes& bytes) -> std::optional<Kind> {
+    const auto operand = range_or_set<Kind>([ordered](const RegisterValue& bytes) -> std::optional<Kind> {
       const auto number = ordered ? network_number(bytes) : host_number(bytes);
       return number ? Kind::from(*number) : std::nullopt;
     });
@@ -369,13 +369,13 @@ class Guess {
     return Operand<T>(Range<T>{*low, *high});
   }
 
-  static std::optional<Port> port_from(const Bytes& bytes) {
+  static std::optional<Port> port_from(const RegisterValue& bytes) {
     if (bytes.size() != 2) return std::nullopt;
     return Port::from(static_cast<std::uint64_t>(bytes[0] << 8U | bytes[1]));
   }
 
   template <typename Address>
-  static std::optional<Address> address_from(const Bytes& bytes) {
+  static std::optional<Address> address_from(const RegisterValue& bytes) {
     typename Address::Bytes array{};
     if (bytes.size() != array.size()) return std::nullopt;
     std::copy(bytes.begin(), bytes.end(), array.begin());
@@ -434,10 +434,8 @@ Expressions with_whole_addresses(const Expressions& expressions) {
   for (const Expression& expression : expressions) {
     if (const auto* compare = std::get_if<Compare>(&expression);
         compare != nullptr && partial != nullptr && compare->operation == NFT_CMP_EQ) {
-      Bytes mask(partial->length, 0xff);
-      Bytes value = compare->value;
-      mask.resize(width);
-      value.resize(width);
+      const RegisterValue mask = RegisterValue::filled(partial->length, 0xff).resized_to(width);
+      const RegisterValue value = compare->value.resized_to(width);
       whole.back() = PayloadLoad{partial->base, partial->offset, static_cast<std::uint32_t>(width)};
       whole.emplace_back(And{mask});
       whole.emplace_back(Compare{NFT_CMP_EQ, value});
@@ -458,6 +456,24 @@ Expressions with_whole_addresses(const Expressions& expressions) {
   return whole;
 }
 
+/// Whether a rule's expressions are these. A reference to a set that is not there, or cannot be read, has no meaning to
+/// encode.
+bool is_encoded_as(const Rule& rule, const Ruleset& sets, const Expressions& expressions) {
+  for (const Match& match : rule.matches) {
+    const SetRef* reference =
+        std::visit(Overloaded{[](const PortIn& m) { return std::get_if<SetRef>(&m.ports); },
+                              [](const Ipv4In& m) { return std::get_if<SetRef>(&m.addresses); },
+                              [](const Ipv6In& m) { return std::get_if<SetRef>(&m.addresses); },
+                              [](const InterfaceIn& m) { return std::get_if<SetRef>(&m.interfaces); },
+                              [](const SocketUidIn& m) { return std::get_if<SetRef>(&m.uids); },
+                              [](const SocketGidIn& m) { return std::get_if<SetRef>(&m.gids); },
+                              [](const auto&) -> const SetRef* { return nullptr; }},
+                   match);
+    if (reference != nullptr && sets.find_set(reference->name) == nullptr) return false;
+  }
+  return to_expressions(rule, sets) == expressions;
+}
+
 }  // namespace
 
 Expressions to_expressions(const Rule& rule, const Ruleset& sets) {
@@ -469,24 +485,12 @@ Expressions to_expressions(const Rule& rule, const Ruleset& sets) {
   return out;
 }
 
-std::optional<Rule> rule_from_expressions(const Expressions& found, const std::string& name, const Ruleset& sets) {
+std::optional<Rule> rule_from_expressions(const Expressions& found, const std::string& name, const Ruleset& sets,
+                                          const Rule* likely) {
+  if (likely != nullptr && likely->name == name && is_encoded_as(*likely, sets, found)) return *likely;
   const Expressions expressions = with_whole_addresses(found);
   auto guess = Guess(expressions).rule(name);
-  if (!guess) return std::nullopt;
-  for (const Match& match : guess->matches) {
-    // A reference to a set that is not there, or cannot be read, has no meaning to encode.
-    const SetRef* reference =
-        std::visit(Overloaded{[](const PortIn& m) { return std::get_if<SetRef>(&m.ports); },
-                              [](const Ipv4In& m) { return std::get_if<SetRef>(&m.addresses); },
-                              [](const Ipv6In& m) { return std::get_if<SetRef>(&m.addresses); },
-                              [](const InterfaceIn& m) { return std::get_if<SetRef>(&m.interfaces); },
-                              [](const SocketUidIn& m) { return std::get_if<SetRef>(&m.uids); },
-                              [](const SocketGidIn& m) { return std::get_if<SetRef>(&m.gids); },
-                              [](const auto&) -> const SetRef* { return nullptr; }},
-                   match);
-    if (reference != nullptr && sets.find_set(reference->name) == nullptr) return std::nullopt;
-  }
-  if (to_expressions(*guess, sets) != expressions) return std::nullopt;
+  if (!guess || !is_encoded_as(*guess, sets, expressions)) return std::nullopt;
   return guess;
 }
 

@@ -15,7 +15,8 @@ namespace sluice::netfilter {
 Expressions to_expressions(const Rule& rule, const Ruleset& sets);
 
 /// Nothing where the expressions are not what to_expressions makes of some rule over these sets, or what nft makes of
-/// that rule's text.
-std::optional<Rule> rule_from_expressions(const Expressions& expressions, const std::string& name, const Ruleset& sets);
+/// that rule's text. `likely` is what it may well be, as the rule that is wanted in this place: tried first.
+std::optional<Rule> rule_from_expressions(const Expressions& expressions, const std::string& name, const Ruleset& sets,
+                                          const Rule* likely = nullptr);
 
 }  // namespace sluice::netfilter

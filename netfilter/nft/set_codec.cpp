@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "netfilter/attributes.hpp"
+#include "netfilter/nft/expression.hpp"
 #include "rules/nft_text.hpp"
 
 namespace sluice::netfilter {
@@ -33,12 +34,12 @@ Bytes open_end_user_data() {
 
 /// A number as a key: in network order where keys are compared as ranges of bytes, else as the kernel's register has
 /// it.
-SetKey key_of(Port port, bool) {
+RegisterValue key_of(Port port, bool) {
   return {static_cast<std::uint8_t>(port.number() >> 8), static_cast<std::uint8_t>(port.number())};
 }
 
 template <typename Tag>
-SetKey key_of(Id<Tag> id, bool interval) {
+RegisterValue key_of(Id<Tag> id, bool interval) {
   const std::uint32_t number = interval ? htonl(id.number) : id.number;
   std::array<std::uint8_t, sizeof number> bytes{};
   std::memcpy(bytes.data(), &number, sizeof number);
@@ -46,7 +47,7 @@ SetKey key_of(Id<Tag> id, bool interval) {
 }
 
 template <typename Address>
-SetKey key_of(Address address, bool) requires requires {
+RegisterValue key_of(Address address, bool) requires requires {
   Address::bits;
 }
 {
@@ -54,19 +55,19 @@ SetKey key_of(Address address, bool) requires requires {
   return {bytes.begin(), bytes.end()};
 }
 
-std::optional<Port> value_of(const SetKey& key, bool, const Port*) {
+std::optional<Port> value_of(const RegisterValue& key, bool, const Port*) {
   return Port::from(static_cast<std::uint64_t>(key[0] << 8U | key[1]));
 }
 
 template <typename Tag>
-std::optional<Id<Tag>> value_of(const SetKey& key, bool interval, const Id<Tag>*) {
+std::optional<Id<Tag>> value_of(const RegisterValue& key, bool interval, const Id<Tag>*) {
   std::uint32_t number = 0;
   std::memcpy(&number, key.data(), sizeof number);
   return Id<Tag>::from(interval ? ntohl(number) : number);
 }
 
 template <typename Address>
-std::optional<Address> value_of(const SetKey& key, bool, const Address*) requires requires {
+std::optional<Address> value_of(const RegisterValue& key, bool, const Address*) requires requires {
   Address::bits;
 }
 {
@@ -86,10 +87,12 @@ Address highest(const Address*) requires requires {
 }
 { return every_address<Address>().last; }
 
-SetKey padded_name(const std::string& name) { return SetKey(name.begin(), name.end()).padded_to(ifname_length); }
+RegisterValue padded_name(const std::string& name) {
+  return RegisterValue(name.begin(), name.end()).resized_to(ifname_length);
+}
 
 /// The key after this one as a big-endian number; nothing after the last.
-std::optional<SetKey> following(SetKey key) {
+std::optional<RegisterValue> following(RegisterValue key) {
   for (std::size_t i = key.size(); i-- > 0;) {
     if (++key[i] != 0) return key;
   }
@@ -97,9 +100,9 @@ std::optional<SetKey> following(SetKey key) {
 }
 
 /// The least key above every name that begins with `prefix`.
-std::optional<SetKey> after_prefix(const std::string& prefix) {
-  const auto next = following(SetKey(prefix.begin(), prefix.end()));
-  return next ? std::optional(next->padded_to(ifname_length)) : std::nullopt;
+std::optional<RegisterValue> after_prefix(const std::string& prefix) {
+  const auto next = following(RegisterValue(prefix.begin(), prefix.end()));
+  return next ? std::optional(next->resized_to(ifname_length)) : std::nullopt;
 }
 
 /// Emits closed ranges of keys the way nft does: an end at zero first, so that what lies below the first range is known
@@ -108,8 +111,8 @@ class IntervalWriter {
  public:
   explicit IntervalWriter(std::size_t ranges) { out_.reserve(2 * ranges + 1); }
 
-  void add(const SetKey& first, const std::optional<SetKey>& after_last) {
-    const SetKey zero = SetKey().padded_to(first.size());
+  void add(const RegisterValue& first, const std::optional<RegisterValue>& after_last) {
+    const RegisterValue zero = RegisterValue().resized_to(first.size());
     if (out_.empty() && first != zero) out_.push_back({zero, true, false});
     out_.push_back({first, false, !after_last});
     if (after_last) out_.push_back({*after_last, true, false});
@@ -141,7 +144,7 @@ std::vector<WireElement> interfaces_to_wire(const InterfaceSet& patterns) {
   }
   IntervalWriter writer(patterns.size());
   for (const InterfacePattern& pattern : patterns) {
-    const SetKey first = padded_name(pattern.name);
+    const RegisterValue first = padded_name(pattern.name);
     writer.add(first, pattern.prefix ? after_prefix(pattern.name) : following(first));
   }
   return writer.take();
@@ -157,7 +160,7 @@ std::optional<SetElements> ranges_from_wire(bool interval, const std::vector<Wir
     if (!first) return std::nullopt;
     std::optional<T> last = first;
     if (interval && i + 1 < elements.size() && elements[i + 1].interval_end) {
-      SetKey before = elements[i + 1].key;
+      RegisterValue before = elements[i + 1].key;
       for (std::size_t byte = before.size(); byte-- > 0;) {
         if (before[byte]-- != 0) break;
       }
@@ -175,7 +178,7 @@ std::optional<SetElements> interfaces_from_wire(bool interval, const std::vector
   InterfaceSet patterns;
   for (std::size_t i = 0; i < elements.size(); ++i) {
     if (elements[i].interval_end) continue;
-    const SetKey& key = elements[i].key;
+    const RegisterValue& key = elements[i].key;
     std::string name(key.begin(), key.end());
     name.erase(std::min(name.find('\0'), name.size()));
     if (!is_interface_name(name)) return std::nullopt;
@@ -280,15 +283,15 @@ std::optional<std::vector<WireElement>> elements_in(const nlmsghdr& message) {
       ours = ours && !a.has(type);
     }
     const auto key = a.nested(NFTA_SET_ELEM_KEY).payload(NFTA_DATA_VALUE);
-    ours = ours && key.size() <= SetKey::capacity;
+    ours = ours && key.size() <= RegisterValue::capacity;
     if (!ours) return;
     const auto* bytes = reinterpret_cast<const std::uint8_t*>(key.data());
-    elements.push_back({SetKey(bytes, bytes + key.size()),
+    elements.push_back({RegisterValue(bytes, bytes + key.size()),
                         (a.number(NFTA_SET_ELEM_FLAGS) & NFT_SET_ELEM_INTERVAL_END) != 0,
                         a.has(NFTA_SET_ELEM_USERDATA)});
   };
   for_each_attribute(message, sizeof(nfgenmsg), [&](const nlattr& attribute) {
-    if (mnl_attr_get_type(&attribute) != NFTA_SET_ELEM_LIST_ELEMENTS) return;
+    if (type_of(attribute) != NFTA_SET_ELEM_LIST_ELEMENTS) return;
     for_each_attribute(payload_of(attribute), [&](const nlattr& item) { element_in(Attributes(payload_of(item))); });
   });
   if (!ours) return std::nullopt;

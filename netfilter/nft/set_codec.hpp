@@ -4,16 +4,12 @@
 
 #include <libmnl/libmnl.h>
 
-#include <algorithm>
-#include <array>
 #include <cstdint>
-#include <cstring>
-#include <initializer_list>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "netfilter/nft/expression.hpp"
+#include "netfilter/nft/register_value.hpp"
 #include "rules/ruleset.hpp"
 
 namespace sluice::netfilter {
@@ -28,45 +24,9 @@ struct SetShape {
 };
 SetShape shape_of(const SetElements& elements);
 
-/// The key of an element, as it lies in the kernel's register. Kept in place, because a list may have 100,000 of them.
-class SetKey {
- public:
-  static constexpr std::size_t capacity = 16;  ///< an IPv6 address, an interface's name
-
-  SetKey() = default;
-  SetKey(std::initializer_list<std::uint8_t> bytes) : SetKey(bytes.begin(), bytes.end()) {}
-  /// At most `capacity` bytes.
-  template <typename Iterator>
-  SetKey(Iterator first, Iterator last) : size_(static_cast<std::uint8_t>(last - first)) {
-    std::copy(first, last, bytes_.begin());
-  }
-
-  [[nodiscard]] const std::uint8_t* data() const { return bytes_.data(); }
-  [[nodiscard]] const std::uint8_t* begin() const { return data(); }
-  [[nodiscard]] const std::uint8_t* end() const { return data() + size_; }
-  [[nodiscard]] std::size_t size() const { return size_; }
-  std::uint8_t& operator[](std::size_t place) { return bytes_[place]; }
-  std::uint8_t operator[](std::size_t place) const { return bytes_[place]; }
-
-  /// With zeros at the end.
-  [[nodiscard]] SetKey padded_to(std::size_t size) const {
-    SetKey key = *this;
-    key.size_ = static_cast<std::uint8_t>(size);
-    return key;
-  }
-
-  // What follows the last byte is zero in every key.
-  friend bool operator==(const SetKey&, const SetKey&) = default;
-  friend bool operator<(const SetKey& a, const SetKey& b) { return std::memcmp(a.data(), b.data(), capacity) < 0; }
-
- private:
-  std::array<std::uint8_t, capacity> bytes_{};
-  std::uint8_t size_ = 0;
-};
-
 /// One element on the wire: an interval set holds the first key of each range and, marked, the key after its last.
 struct WireElement {
-  SetKey key;
+  RegisterValue key;
   bool interval_end = false;
   bool open_end = false;  ///< the range reaches the end of the key space, so that no end follows
   bool operator==(const WireElement&) const = default;

@@ -18,6 +18,7 @@
 #include <linux/netfilter_ipv6/ip6t_REJECT.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "netfilter/nft/bytes.hpp"
@@ -45,18 +46,18 @@ Info info_from(const Bytes& bytes) {
 
 std::uint16_t network16(Port port) {
   std::uint16_t number = 0;
-  const Bytes bytes = network(port);
+  const RegisterValue bytes = network(port);
   std::memcpy(&number, bytes.data(), sizeof number);
   return number;
 }
 
 std::optional<Port> port_from_network(std::uint16_t number) {
-  Bytes bytes(sizeof number);
+  std::array<std::uint8_t, sizeof number> bytes{};
   std::memcpy(bytes.data(), &number, sizeof number);
   return Port::from(static_cast<std::uint64_t>(bytes[0] << 8U | bytes[1]));
 }
 
-std::optional<Port> port_from(const Bytes& bytes) {
+std::optional<Port> port_from(const RegisterValue& bytes) {
   if (bytes.size() != 2) return std::nullopt;
   return Port::from(static_cast<std::uint64_t>(bytes[0] << 8U | bytes[1]));
 }
@@ -149,9 +150,8 @@ class MatchWriter {
 
   void interface(std::uint32_t key, const InterfacePattern& pattern) const {
     out_.push_back(MetaLoad{key});
-    Bytes name(pattern.name.begin(), pattern.name.end());
-    if (!pattern.prefix) name.push_back(0);
-    out_.push_back(Compare{NFT_CMP_EQ, std::move(name)});
+    const RegisterValue name(pattern.name.begin(), pattern.name.end());
+    out_.push_back(Compare{NFT_CMP_EQ, pattern.prefix ? name : name.resized_to(name.size() + 1)});
   }
 
   template <typename Address>
@@ -160,9 +160,8 @@ class MatchWriter {
     const std::uint32_t length = whole_bytes ? cidr.prefix / 8 : Address::bits / 8;
     out_.push_back(PayloadLoad{NFT_PAYLOAD_NETWORK_HEADER, offset_of<Address>(side), length});
     if (!whole_bytes) out_.push_back(And{prefix_mask<Address>(cidr.prefix)});
-    Bytes value = network(cidr.network);
-    value.resize(length);
-    out_.push_back(Compare{NFT_CMP_EQ, std::move(value)});
+    const RegisterValue whole = network(cidr.network);
+    out_.push_back(Compare{NFT_CMP_EQ, {whole.begin(), whole.begin() + length}});
   }
 
  private:
@@ -304,7 +303,7 @@ class Guess {
     return true;
   }
 
-  bool mark(const And* mask, const Bytes& value) {
+  bool mark(const And* mask, const RegisterValue& value) {
     const auto number = host_number(value);
     const auto bits = mask == nullptr ? every_bit : host_number(mask->mask);
     if (!number || !bits) return false;
@@ -312,7 +311,7 @@ class Guess {
     return true;
   }
 
-  bool protocol(const Bytes& value) {
+  bool protocol(const RegisterValue& value) {
     for (const Protocol known : {Protocol::tcp, Protocol::udp, Protocol::sctp}) {
       if (value.size() == 1 && value[0] == static_cast<std::uint8_t>(known)) rule_.protocol = known;
     }

@@ -462,24 +462,23 @@ class XtStore : public NftStore {
 
   static void add_rule(OpenBatch& batch, const IptablesTable& table, const std::string& chain, const IptablesRule& rule,
                        std::uint16_t flags) {
-    const auto handle = owned<RuleHandle>(nftnl_rule_alloc());
-    nftnl_rule_set_str(handle.get(), NFTNL_RULE_TABLE, name_of(table.kind).c_str());
-    nftnl_rule_set_str(handle.get(), NFTNL_RULE_CHAIN, chain.c_str());
-    if (rule.protocol) {
-      // The extensions' own checks ask for the protocol of the rule (nft_compat.c: nft_parse_compat).
-      nftnl_rule_set_u32(handle.get(), NFTNL_RULE_COMPAT_PROTO, static_cast<std::uint32_t>(*rule.protocol));
-      nftnl_rule_set_u32(handle.get(), NFTNL_RULE_COMPAT_FLAGS, 0);
-    }
-    for (const Expression& expression : to_expressions(rule, table.family)) {
-      nftnl_rule_add_expr(handle.get(), to_nftnl(expression));
-    }
     batch.add(
         number_of(table.family), NFT_MSG_NEWRULE, flags,
         [text = to_text(chain, rule, table.family), where = shown(table.family, table.kind)] {
           return Label{"add rule to " + where + ": " + text,
                        "nft_compat (CONFIG_NFT_COMPAT) or an xtables extension of this rule"};
         },
-        [&](nlmsghdr* message) { nftnl_rule_nlmsg_build_payload(message, handle.get()); });
+        [&](nlmsghdr* message) {
+          mnl_attr_put_strz(message, NFTA_RULE_TABLE, name_of(table.kind).c_str());
+          mnl_attr_put_strz(message, NFTA_RULE_CHAIN, chain.c_str());
+          put_expressions(message, to_expressions(rule, table.family));
+          if (!rule.protocol) return;
+          // The extensions' own checks ask for the protocol of the rule (nft_compat.c: nft_parse_compat).
+          nlattr* compat = mnl_attr_nest_start(message, NFTA_RULE_COMPAT);
+          mnl_attr_put_u32(message, NFTA_RULE_COMPAT_PROTO, htonl(static_cast<std::uint32_t>(*rule.protocol)));
+          mnl_attr_put_u32(message, NFTA_RULE_COMPAT_FLAGS, 0);
+          mnl_attr_nest_end(message, compat);
+        });
   }
 
   static std::string name_of(IptablesTableKind kind) { return std::string(to_text(kind)); }

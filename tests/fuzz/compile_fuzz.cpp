@@ -154,14 +154,10 @@ void rules_survive_the_kernels_encoding(const Ruleset& ruleset) {
   }
   for (const Chain& chain : ruleset.chains) {
     for (const Rule& rule : chain.rules) {
-      const auto handle = owned<RuleHandle>(nftnl_rule_alloc());
-      for (const Expression& expression : to_expressions(rule, ruleset)) {
-        nftnl_rule_add_expr(handle.get(), to_nftnl(expression));
-      }
       alignas(nlmsghdr) char buffer[16384] = {};
       nlmsghdr* message = mnl_nlmsg_put_header(buffer);
       mnl_nlmsg_put_extra_header(message, sizeof(nfgenmsg));
-      nftnl_rule_nlmsg_build_payload(message, handle.get());
+      put_expressions(message, to_expressions(rule, ruleset));
       Expressions found;
       for_each_attribute(*message, sizeof(nfgenmsg), [&](const nlattr& attribute) {
         if (mnl_attr_get_type(&attribute) == NFTA_RULE_EXPRESSIONS) found = expressions_in(attribute);

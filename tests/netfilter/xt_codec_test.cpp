@@ -79,7 +79,7 @@ TEST_CASE("a match with other bits than ours set is not ours") {
 
 TEST_CASE("an interface prefix is compared without its end, a name with it") {
   IptablesRule rule{{}, {}, {}, InterfacePattern{"eth", true}, {}, {}, {}, Return{}};
-  CHECK(std::get<Compare>(to_expressions(rule, Family::ipv4)[1]).value == Bytes{'e', 't', 'h'});
+  CHECK(std::get<Compare>(to_expressions(rule, Family::ipv4)[1]).value == RegisterValue{'e', 't', 'h'});
   rule.in->prefix = false;
-  CHECK(std::get<Compare>(to_expressions(rule, Family::ipv4)[1]).value == Bytes{'e', 't', 'h', 0});
+  CHECK(std::get<Compare>(to_expressions(rule, Family::ipv4)[1]).value == RegisterValue{'e', 't', 'h', 0});
 }
