@@ -12,16 +12,11 @@ namespace sluice {
 namespace {
 
 /// Values of the highest source that says anything about the option.
-std::vector<RawValue> in_force(const RawConfig& raw, const OptionSpec& option) {
+std::vector<RawValue> in_force(const std::vector<RawValue>& said) {
   std::vector<RawValue> winning;
-  if (const auto said = raw.find(option.name); said != raw.end()) {
-    for (const RawValue& value : said->second) {
-      if (!winning.empty() && value.origin.source < winning.front().origin.source) winning.clear();
-      if (winning.empty() || value.origin.source == winning.front().origin.source) winning.push_back(value);
-    }
-  }
-  if (winning.empty()) {
-    winning.push_back({std::string(option.fallback), {Source::fallback, flag_name(option.name)}});
+  for (const RawValue& value : said) {
+    if (!winning.empty() && value.origin.source < winning.front().origin.source) winning.clear();
+    if (winning.empty() || value.origin.source == winning.front().origin.source) winning.push_back(value);
   }
   return winning;
 }
@@ -196,7 +191,10 @@ std::vector<PresetValue> preset_values(Preset preset) {
 
 std::vector<RawValue> effective_values(const RawConfig& raw, std::string_view option) {
   const OptionSpec* spec = find_option(option);
-  return spec == nullptr ? std::vector<RawValue>{} : in_force(raw, *spec);
+  if (spec == nullptr) return {};
+  const auto said = raw.find(option);
+  if (said != raw.end() && !said->second.empty()) return in_force(said->second);
+  return {{std::string(spec->fallback), {Source::fallback, flag_name(spec->name)}}};
 }
 
 Validation validate(const RawConfig& raw, const Lookups& lookups) {
@@ -204,15 +202,17 @@ Validation validate(const RawConfig& raw, const Lookups& lookups) {
   Settings settings;
   Problems& problems = result.problems;
 
-  const OptionSpec& preset = *find_option("preset");
-  OptionReader preset_reader(preset, in_force(raw, preset), lookups, problems);
-  preset.read(preset_reader, settings);
-  RawConfig merged = with_preset(raw, settings.preset, problems);
-
-  for (const OptionSpec& option : options()) {
-    if (option.name == preset.name) continue;
-    OptionReader reader(option, in_force(merged, option), lookups, problems);
+  const auto read = [&](const RawConfig& texts, const OptionSpec& option) {
+    const auto said = texts.find(option.name);
+    if (said == texts.end() || said->second.empty()) return;
+    OptionReader reader(option, in_force(said->second), lookups, problems);
     option.read(reader, settings);
+  };
+  const OptionSpec& preset = *find_option("preset");
+  read(raw, preset);
+  RawConfig merged = with_preset(raw, settings.preset, problems);
+  for (const OptionSpec& option : options()) {
+    if (option.name != preset.name) read(merged, option);
   }
   const Said said(merged);
   check_identity(settings, said, problems);

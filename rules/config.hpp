@@ -65,17 +65,20 @@ struct Question {
   std::optional<Uid> uid = std::nullopt;
   std::optional<Gid> gid = std::nullopt;
   std::optional<std::uint32_t> mark = std::nullopt;
+  bool operator==(const Question&) const = default;
 };
 
 /// What `manifest` is to print, beside the options that it writes down.
 struct ManifestWish {
   PatchKind patch = PatchKind::none;
   std::string image;  ///< empty: sluice's own
-  std::string container;
+  std::string container = "sluice";
   std::string env_from;  ///< empty: no ConfigMap
+  bool operator==(const ManifestWish&) const = default;
 };
 
-/// The checked value of every option.
+/// The checked value of every option. Begins as what the table of options has as their defaults (a test reads those and
+/// compares), so that in most runs there is nothing to read.
 struct Settings {
   BackendChoice backend = BackendChoice::automatic;
   IptablesVariant iptables_variant = IptablesVariant::automatic;
@@ -83,16 +86,16 @@ struct Settings {
 
   Port proxy_port = *Port::from(15001);
   Port inbound_port = *Port::from(15001);
-  Ranges<Uid> proxy_uids;
+  Ranges<Uid> proxy_uids = {{Uid{1337}, Uid{1337}}};
   Ranges<Gid> proxy_gids;
   std::optional<Mark> proxy_mark;
 
-  Ranges<Port> inbound_ports;
+  Ranges<Port> inbound_ports = {every_port()};
   Ranges<Port> exclude_inbound_ports;
   AddressRanges exclude_inbound_cidrs;
   Ranges<Port> tunnel_ports;
 
-  AddressRanges outbound_cidrs;
+  AddressRanges outbound_cidrs = AddressRanges::everything();
   AddressRanges named_loopback;  ///< the loopback networks that outbound-cidrs names
   AddressRanges exclude_outbound_cidrs;
   Ranges<Port> outbound_ports;
@@ -115,7 +118,7 @@ struct Settings {
 
   Hairpin hairpin = Hairpin::direct;
   std::vector<IpAddress> passthrough_source;
-  Cidr<Ipv4> loopback_cidr{};
+  Cidr<Ipv4> loopback_cidr{{0x7f000000U}, 8};
   ProxyPortAccess proxy_port_access = ProxyPortAccess::reject;
   Forwarded forwarded = Forwarded::pass;
   std::optional<std::chrono::seconds> close_wait_timeout;
@@ -127,8 +130,8 @@ struct Settings {
   Ranges<Port> udp_reject;
 
   std::string netns;  ///< empty: the namespace sluice was started in
-  std::chrono::milliseconds lock_timeout{0};
-  std::chrono::milliseconds probe_timeout{0};
+  std::chrono::milliseconds lock_timeout{30'000};
+  std::chrono::milliseconds probe_timeout{5'000};
   LogFormat log_format = LogFormat::text;
   LogLevel log_level = LogLevel::info;
   bool dry_run = false;
@@ -140,6 +143,7 @@ struct Settings {
   ManifestWish manifest;
   std::string annotations;  ///< empty: none were read
   std::optional<OutputFormat> format;
+  bool operator==(const Settings&) const = default;
 };
 
 /// Names that only the running system can resolve. Each call may read a file; none is made unless a name is used.

@@ -22,8 +22,6 @@ std::pair<std::string_view, std::optional<std::string_view>> halves(std::string_
 
 }  // namespace
 
-bool OptionReader::explicitly_set() const { return !values_.empty() && values_.front().origin.source < Source::preset; }
-
 void OptionReader::warn(const std::string& message) {
   problems_.warnings.push_back({values_.empty() ? flag_name(option_.name) : values_.front().origin.where, message});
 }

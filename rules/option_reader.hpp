@@ -15,8 +15,6 @@ class OptionReader {
   OptionReader(const OptionSpec& option, std::vector<RawValue> values, const Lookups& lookups, Problems& problems)
       : option_(option), values_(std::move(values)), lookups_(lookups), problems_(problems) {}
 
-  /// True when the value is not merely the default or a preset's.
-  [[nodiscard]] bool explicitly_set() const;
   [[nodiscard]] const Lookups& lookups() const { return lookups_; }
   void warn(const std::string& message);
 

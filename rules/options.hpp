@@ -24,7 +24,7 @@ struct OptionSpec {
   std::string_view fallback;    ///< the default, in the same text that a user would write
   std::string_view group;       ///< heading in the help text
   std::string_view help;        ///< one sentence
-  /// Parses and checks the effective values and stores them.
+  /// Parses and checks what was said and stores it. Not called where nobody said anything.
   void (*read)(OptionReader&, Settings&);
   /// The only command that the option has a meaning for; empty: all. Another refuses it as a flag.
   std::string_view command = {};

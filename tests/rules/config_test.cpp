@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "rules/option_reader.hpp"
 #include "rules/options.hpp"
 #include "tests/rules/samples.hpp"
 #include "tests/rules/support.hpp"
@@ -53,6 +54,26 @@ TEST_CASE("flag beats annotation beats environment beats file beats preset beats
   CHECK(config({{"preset", "istio"}, {"inbound-port", "9"}})->inbound_port == *Port::from(9));
   CHECK(config({})->inbound_port == *Port::from(15001));
   CHECK(config({{"proxy-port", "7"}})->inbound_port == *Port::from(7));
+}
+
+TEST_CASE("settings begin as the defaults of the table") {
+  const Settings begun;
+  const Lookups names = lookups();
+  std::set<std::string_view> read;
+  for (const OptionSpec& option : options()) {
+    // Nothing is the default of a list, but no text of a single value.
+    if (option.fallback.empty() && option.arity != Arity::list) continue;
+    Settings settings;
+    Problems problems;
+    OptionReader reader(option, {{std::string(option.fallback), {Source::flag, "here"}}}, names, problems);
+    option.read(reader, settings);
+    CAPTURE(option.name);
+    CHECK(problems.errors.empty());
+    CHECK(settings == begun);
+    read.insert(option.name);
+  }
+  CHECK(read.size() > 40);
+  CHECK(**validate({}, lookups()).config == begun);
 }
 
 TEST_CASE("every option has a value that is taken and one that is refused") {
