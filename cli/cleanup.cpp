@@ -26,7 +26,7 @@ netfilter::KeptChanges remove_the_rest(bool pretend, bool nothing_yet) {
 ExitCode remove_everything(const Settings& settings, const Log& log) {
   std::optional<netfilter::NamespaceLock> turn;
   const auto wait_for_turn = [&](const Settings&, const Log&) {
-    if (!settings.dry_run) turn.emplace(settings.lock_timeout);
+    if (!settings.dry_run) turn.emplace(netfilter::NamespaceSocket(), settings.lock_timeout);
     return ExitCode::done;
   };
   if (const ExitCode code = stand_in_namespace(settings, log, wait_for_turn); code != ExitCode::done) return code;

@@ -52,7 +52,7 @@ class Examination {
   /// Before privileges are dropped.
   void place() {
     std::string reason;
-    if (!netfilter::in_host_network(reason)) {
+    if (!netfilter::in_host_network(netfilter::NamespaceSocket(), reason)) {
       note("host-network", Severity::ok, "this does not look like a node's own network namespace");
     } else if (config_->allow_host_network) {
       note("host-network", Severity::warning,

@@ -11,10 +11,20 @@
 
 namespace sluice::netfilter {
 
-NamespaceLock::NamespaceLock(std::chrono::milliseconds patience)
-    // Not closed on exec: that is how helper programs come to hold it. Of the only thread, whose own directory would be
-    // another two for the kernel to make up and take apart.
-    : namespace_(open("/proc/self/ns/net", O_RDONLY)) {
+namespace {
+
+Descriptor namespace_file(const NamespaceSocket& socket) {
+  Descriptor file = socket.file();
+  if (file.number() < 0) return Descriptor(open("/proc/self/ns/net", O_RDONLY));
+  // Not closed on exec: that is how helper programs come to hold the lock.
+  fcntl(file.number(), F_SETFD, 0);
+  return file;
+}
+
+}  // namespace
+
+NamespaceLock::NamespaceLock(const NamespaceSocket& socket, std::chrono::milliseconds patience)
+    : namespace_(namespace_file(socket)) {
   if (namespace_.number() < 0) return;
   constexpr std::chrono::microseconds first_wait{200};
   constexpr std::chrono::microseconds longest_wait{5000};

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "netfilter/descriptor.hpp"
+#include "netfilter/namespaces.hpp"
 
 namespace sluice::netfilter {
 
@@ -14,9 +15,9 @@ namespace sluice::netfilter {
 /// Programs started meanwhile hold it, too, so that one whose sluice was killed ends before the next sluice begins.
 class NamespaceLock {
  public:
-  /// Waits up to `patience` for another run; throws KernelError then. Where the namespace cannot be locked (no /proc),
-  /// goes on without.
-  explicit NamespaceLock(std::chrono::milliseconds patience);
+  /// Waits up to `patience` for another run; throws KernelError then. Where the namespace cannot be locked (a kernel
+  /// before 4.10 and no /proc), goes on without.
+  NamespaceLock(const NamespaceSocket& socket, std::chrono::milliseconds patience);
 
  private:
   Descriptor namespace_;

@@ -5,10 +5,12 @@
 #include <linux/netlink.h>
 #include <linux/nsfs.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sched.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -20,9 +22,9 @@
 #include <system_error>
 
 #include "netfilter/attributes.hpp"
-#include "netfilter/descriptor.hpp"
 #include "netfilter/errors.hpp"
 #include "netfilter/netlink.hpp"
+#include "netfilter/system_files.hpp"
 #include "rules/text.hpp"
 
 namespace sluice::netfilter {
@@ -49,8 +51,8 @@ Descriptor owner_of_network() {
   return Descriptor(network.number() < 0 ? -1 : ioctl(network.number(), NS_GET_USERNS));
 }
 
-bool is_first_network_namespace(const NetlinkSocket& socket) {
-  if (const auto cookie = socket.namespace_cookie()) return *cookie == first_network_namespace;
+bool is_first_network_namespace(const NamespaceSocket& socket) {
+  if (const auto cookie = socket.cookie()) return *cookie == first_network_namespace;
   // An older kernel: that of the machine's init process, unless PID 1 is a container's own and says nothing of the
   // node.
   const auto own = inode_of("/proc/thread-self/ns/net");
@@ -58,10 +60,27 @@ bool is_first_network_namespace(const NetlinkSocket& socket) {
 }
 
 /// An interface that only a node of a cluster has, not a pod. docker0 is no sign: pods that run Docker have it too.
-std::optional<std::string> node_interface(NetlinkSocket& socket) {
+bool belongs_to_node(std::string_view name) {
   constexpr std::string_view names[] = {"cni0",        "cbr0",       "cilium_host", "cilium_net",   "kube-ipvs0",
                                         "kube-bridge", "antrea-gw0", "ovn-k8s-mp0", "nodelocaldns", "vxlan.calico"};
   constexpr std::string_view prefixes[] = {"cali", "flannel."};
+  return std::find(std::begin(names), std::end(names), name) != std::end(names) ||
+         std::any_of(std::begin(prefixes), std::end(prefixes),
+                     [&](std::string_view prefix) { return name.starts_with(prefix); });
+}
+
+std::optional<std::string> node_interface_in(std::string_view contents) {
+  // After two lines of headings, `  eth0: 1296 16 ...` (net/core/net-procfs.c:dev_seq_printf_stats); no name has a
+  // colon (net/core/dev.c:dev_valid_name).
+  for (const std::string_view line : split(contents, '\n')) {
+    const std::string_view name = trimmed(line.substr(0, line.find(':')));
+    if (belongs_to_node(name)) return std::string(name);
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> node_interface_by_netlink() {
+  NetlinkSocket socket(NETLINK_ROUTE);
   std::optional<std::string> found;
   // An interface overlooked could cut a node off.
   constexpr int read_limit = 100;
@@ -72,11 +91,8 @@ std::optional<std::string> node_interface(NetlinkSocket& socket) {
   // Names are all that is wanted; the counters of many interfaces would be most of the answer.
   mnl_attr_put_u32(request.header(), IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
   const auto note = [&](const nlmsghdr& reply) {
-    const std::string name = Attributes::after<ifinfomsg>(reply).text(IFLA_IFNAME);
-    const bool known = std::find(std::begin(names), std::end(names), name) != std::end(names) ||
-                       std::any_of(std::begin(prefixes), std::end(prefixes),
-                                   [&](std::string_view prefix) { return name.starts_with(prefix); });
-    if (known) found = name;
+    const auto name = Attributes::after<ifinfomsg>(reply).text_view(IFLA_IFNAME);
+    if (belongs_to_node(name)) found = name;
   };
   for (int attempt = 0; attempt < read_limit && status == NetlinkSocket::Status::inconsistent; ++attempt) {
     if (const auto refusal = socket.request(request, NetlinkSocket::Answer::dump, note, status)) {
@@ -88,15 +104,31 @@ std::optional<std::string> node_interface(NetlinkSocket& socket) {
   return found;
 }
 
+/// From a file, because that costs half of asking: sluice reads others of that folder anyway.
+std::optional<std::string> node_interface() {
+  if (const auto interfaces = file_text("/proc/self/net/dev")) return node_interface_in(*interfaces);
+  return node_interface_by_netlink();
+}
+
 }  // namespace
 
-bool in_host_network(std::string& reason) {
-  NetlinkSocket socket(NETLINK_ROUTE);
+NamespaceSocket::NamespaceSocket() : socket_(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)) {}
+
+std::optional<std::uint64_t> NamespaceSocket::cookie() const {
+  std::uint64_t cookie = 0;
+  socklen_t length = sizeof cookie;
+  if (getsockopt(socket_.number(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) != 0) return std::nullopt;
+  return cookie;
+}
+
+Descriptor NamespaceSocket::file() const { return Descriptor(ioctl(socket_.number(), SIOCGSKNS)); }
+
+bool in_host_network(const NamespaceSocket& socket, std::string& reason) {
   if (is_first_network_namespace(socket)) {
     reason = "it is the kernel's first network namespace";
     return true;
   }
-  if (const auto interface = node_interface(socket)) {
+  if (const auto interface = node_interface()) {
     reason = "it has the interface " + *interface + ", which belongs to a node";
     return true;
   }

@@ -3,8 +3,11 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
+
+#include "netfilter/descriptor.hpp"
 
 namespace sluice::netfilter {
 
@@ -31,9 +34,23 @@ NetworkOwner network_owner();
 /// that user namespace are in effect afterwards, and none of the one left.
 void enter_user_namespace_of_network();
 
-/// Whether the thread stands in the initial network namespace of the machine, a node's own; with why it seems so in
-/// `reason`. False where that cannot be told.
-bool in_host_network(std::string& reason);
+/// A socket, which the kernel can be asked about the network namespace that the thread stood in when it was made.
+class NamespaceSocket {
+ public:
+  NamespaceSocket();
+  /// The number of the namespace (SO_NETNS_COOKIE, since Linux 5.14); nothing on older kernels.
+  [[nodiscard]] std::optional<std::uint64_t> cookie() const;
+  /// The namespace as a file, closed on exec (SIOCGSKNS, since Linux 4.10), without /proc. Not a descriptor on older
+  /// kernels, and without CAP_NET_ADMIN.
+  [[nodiscard]] Descriptor file() const;
+
+ private:
+  Descriptor socket_;
+};
+
+/// Whether that is the initial network namespace of the machine, a node's own; with why it seems so in `reason`. False
+/// where it cannot be told.
+bool in_host_network(const NamespaceSocket& socket, std::string& reason);
 
 /// The inode of a file, which tells one namespace from another; nothing, with errno, where there is no answer.
 std::optional<ino_t> inode_of(const std::string& path);

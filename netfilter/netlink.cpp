@@ -132,14 +132,6 @@ std::optional<Refusal> NetlinkSocket::request(Message& message, Answer answer,
   return refusal;
 }
 
-std::optional<std::uint64_t> NetlinkSocket::namespace_cookie() const {
-  std::uint64_t cookie = 0;
-  socklen_t length = sizeof cookie;
-  if (getsockopt(mnl_socket_get_fd(socket_.get()), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) != 0)
-    return std::nullopt;
-  return cookie;
-}
-
 Refusal refusal_in(const nlmsghdr& message) {
   Refusal refusal;
   refusal.sequence = message.nlmsg_seq;

@@ -8,23 +8,14 @@
 #include <limits>
 #include <memory>
 
+#include "netfilter/descriptor.hpp"
 #include "rules/text.hpp"
 
 namespace sluice::netfilter {
 namespace {
 
-/// The whole of a small file; empty where it cannot be read, which for these files means that it names nobody.
-std::string contents_of(const char* path) {
-  std::string contents;
-  const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return contents;
-  char buffer[4096];
-  for (ssize_t length = 0; (length = read(descriptor, buffer, sizeof buffer)) > 0;) {
-    contents.append(buffer, static_cast<std::size_t>(length));
-  }
-  close(descriptor);
-  return contents;
-}
+/// Empty where it cannot be read, which for these files means that it names nobody.
+std::string contents_of(const char* path) { return file_text(path).value_or(std::string()); }
 
 std::function<std::optional<std::uint32_t>(std::string_view)> lookup_in(const char* path) {
   return [path, contents = std::make_shared<std::optional<std::string>>()](std::string_view name) {
@@ -74,8 +65,16 @@ std::vector<Port> listening_ports_in(std::string_view contents) {
 }
 
 std::optional<std::string> file_text(const std::string& path) {
-  if (access(path.c_str(), R_OK) != 0) return std::nullopt;
-  return contents_of(path.c_str());
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.number() < 0) return std::nullopt;
+  std::string text;
+  char buffer[4096];
+  for (;;) {
+    const ssize_t length = read(file.number(), buffer, sizeof buffer);
+    if (length == 0) return text;
+    if (length < 0) return std::nullopt;
+    text.append(buffer, static_cast<std::size_t>(length));
+  }
 }
 
 std::optional<std::string> first_line(const std::string& path) {

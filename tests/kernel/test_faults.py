@@ -429,8 +429,23 @@ def test_another_run_is_waited_for_and_for_no_longer_than_asked(pod):
     assert state(pod) == stage.new
 
 
-def test_where_there_is_no_proc_there_is_no_lock(pod):
+def test_the_lock_needs_no_proc(pod):
     stage = Stage(pod, OLD, ["apply", *NEW])
-    done = stage.run("unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh")
+    without_proc = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+    with open(f"/run/netns/{pod.name}") as namespace:
+        fcntl.flock(namespace, fcntl.LOCK_EX)
+        done = pods.run([*without_proc, pods.sluice_binary(), *stage.arguments, "--lock-timeout", "300ms"], pod.name, env={})
+        assert done.returncode == 1 and "another sluice" in done.stderr, done
+    done = stage.run(*without_proc)
     stage.judge_failed(done, "no /proc")
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("error", ["ENOTTY", "EPERM"])
+def test_where_a_socket_does_not_tell_its_namespace_proc_does(pod, error):
+    """SIOCGSKNS came with Linux 4.10, and asks for CAP_NET_ADMIN."""
+    tracer = ["strace", "-qq", "-o", "/dev/null", "-e", f"inject=ioctl:error={error}:when=1"]
+    with open(f"/run/netns/{pod.name}") as namespace:
+        fcntl.flock(namespace, fcntl.LOCK_EX)
+        done = pods.run([*tracer, pods.sluice_binary(), "--lock-timeout", "300ms"], pod.name, env={})
+        assert done.returncode == 1 and "another sluice" in done.stderr, done
