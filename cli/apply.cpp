@@ -84,9 +84,9 @@ void log_choice(const netfilter::Applied& applied, const netfilter::BackendWish&
   }
 }
 
-ExitCode refuse_host_network(const Settings& settings, const Log& log) {
+ExitCode refuse_host_network(const netfilter::NamespaceSocket& here, const Settings& settings, const Log& log) {
   std::string reason;
-  if (settings.allow_host_network || !netfilter::in_host_network(reason)) return ExitCode::done;
+  if (settings.allow_host_network || !netfilter::in_host_network(here, reason)) return ExitCode::done;
   log.error("this is a node's own network namespace (" + reason +
             "), where capture would cut the node off; nothing was changed");
   log.hint("run sluice in the pod's namespace (no hostNetwork, or --netns), or insist with --allow-host-network");
@@ -138,6 +138,12 @@ netfilter::Applied program_rules(const Settings& settings, const Ruleset& rulese
   }
 }
 
+/// Whether the kernel is asked for anything once the rules are in place.
+bool more_to_do(const Settings& settings, netfilter::Outcome outcome) {
+  return outcome != netfilter::Outcome::created || settings.close_wait_timeout ||
+         (settings.ip_family != FamilyMode::dual && settings.other_family != OtherFamily::reject);
+}
+
 /// The rules are in place, so nothing here is a failure.
 void finish(const Settings& settings, const NamespaceState& state, netfilter::Outcome outcome, const Log& log) {
   try {
@@ -162,8 +168,9 @@ void finish(const Settings& settings, const NamespaceState& state, netfilter::Ou
 ExitCode program(const Config& config, const Ruleset& ruleset, const Log& log) {
   std::optional<netfilter::NamespaceLock> turn;
   const auto check = [&](const Settings& settings, const Log&) {
-    if (const ExitCode code = refuse_host_network(settings, log); code != ExitCode::done) return code;
-    turn.emplace(settings.lock_timeout);
+    const netfilter::NamespaceSocket here;
+    if (const ExitCode code = refuse_host_network(here, settings, log); code != ExitCode::done) return code;
+    turn.emplace(here, settings.lock_timeout);
     return ExitCode::done;
   };
   const Footing footing = stand_in_namespace_to_apply(*config, log, check);
@@ -171,7 +178,11 @@ ExitCode program(const Config& config, const Ruleset& ruleset, const Log& log) {
   const NamespaceState state = namespace_state(config);
   const netfilter::Applied applied = program_rules(*config, ruleset, state, footing.old_tables, log);
   log_choice(applied, wish(*config), log);
-  if (footing.helpers_possible && applied.backend != netfilter::BackendKind::iptables_legacy) settle(*config, log);
+  // Not for the line that is left to print: the filter takes the kernel longer to prepare than all that was done here.
+  if (footing.helpers_possible && applied.backend != netfilter::BackendKind::iptables_legacy &&
+      more_to_do(*config, applied.outcome)) {
+    settle(*config, log);
+  }
   finish(*config, state, applied.outcome, log);
   report(*config, applied, log);
   return ExitCode::done;

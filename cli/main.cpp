@@ -7,26 +7,25 @@
 #include "cli/command_line.hpp"
 #include "cli/commands.hpp"
 #include "cli/failure.hpp"
+#include "cli/heap.hpp"
 #include "cli/output.hpp"
 #include "netfilter/errors.hpp"
 #include "netfilter/system_files.hpp"
 
 namespace {
 
-using sluice::cli::ExitCode;
+using namespace sluice::cli;
 
-ExitCode run(const sluice::cli::Request& request) {
+ExitCode run(const Request& request) {
   if (request.command == nullptr) {
-    sluice::cli::print(request.text);
+    print(request.text);
     return ExitCode::done;
   }
   sluice::Validation validation = validate(request.raw, sluice::netfilter::system_lookups());
-  if (validation.config && request.problems.errors.empty()) {
+  if (validation.config && request.problems.errors.empty())
     validation.problems.errors = misplaced(*request.command, **validation.config, request.raw);
-  }
-  const sluice::cli::Log log(
-      validation.config ? (*validation.config)->log_format : sluice::cli::log_format_asked_for(request.raw),
-      validation.config ? (*validation.config)->log_level : sluice::LogLevel::info);
+  const Log log(validation.config ? (*validation.config)->log_format : log_format_asked_for(request.raw),
+                validation.config ? (*validation.config)->log_level : sluice::LogLevel::info);
   log.problems(request.problems);
   log.problems(validation.problems);
   if (!validation.config || !request.problems.errors.empty() || !validation.problems.errors.empty()) {
@@ -36,17 +35,18 @@ ExitCode run(const sluice::cli::Request& request) {
   try {
     return effective(*request.command, **validation.config).run(*validation.config, log);
   } catch (const sluice::netfilter::KernelError& error) {
-    return sluice::cli::report_failure(error, log);
+    return report_failure(error, log);
   }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_heap();
   try {
     std::vector<std::string_view> environment;
     for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
-    return static_cast<int>(run(sluice::cli::read_request({argv + 1, argv + argc}, environment)));
+    return static_cast<int>(run(read_request({argv + 1, argv + argc}, environment)));
   } catch (const std::system_error& error) {
     std::fprintf(stderr, "sluice: error: %s\n", error.what());
     return static_cast<int>(ExitCode::refused);

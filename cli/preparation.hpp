@@ -26,7 +26,8 @@ struct Footing {
   bool helpers_possible;  ///< no seccomp filter holds yet
   netfilter::OldTables old_tables;
 };
-/// The same for apply. Once it is clear that no such program is needed, settle() makes up for what was kept for them.
+/// The same for apply. Once it is clear that no such program is needed, settle() makes up for what was kept for them,
+/// where the kernel is still asked for anything.
 Footing stand_in_namespace_to_apply(const Settings& settings, const Log& log, const Check& check);
 void settle(const Settings& settings, const Log& log);
 

@@ -24,7 +24,9 @@ elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
   target_compile_options(sluice_flags INTERFACE
     # The same binary in whatever folder it is built.
     -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.
-    -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -ffunction-sections -fdata-sections)
+    -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -ffunction-sections -fdata-sections
+    # Nothing asks an object for its type. What would be told of every lambda is relocated at every start.
+    $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>)
   target_link_options(sluice_flags INTERFACE -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
     # -Os copies even a name of ten letters with `rep movsb`, whose start takes longer than a call of memcpy in all.

@@ -1,26 +1,31 @@
 #!/usr/bin/env bash
-# symbol-order.sh SLUICE FILE: writes to FILE the functions, in the order of their first call, that this unstripped
-# static binary runs in the applies and the cleanup that happen in every pod. Needs root and valgrind.
+# symbol-order.sh SLUICE FILE: writes to FILE the functions, in the order in which they are first entered, that this
+# unstripped static binary runs in the applies and the cleanup that happen in every pod. Needs root and valgrind.
 set -euo pipefail
 sluice=$1 file=$2
 namespace=sluice-order-$$
-calls=$(mktemp -d)
-trap 'ip netns delete "$namespace"; rm -r "$calls"' EXIT
+work=$(mktemp -d)
+trap 'ip netns delete "$namespace"; rm -r "$work"' EXIT
 ip netns add "$namespace"
 
-number=0
+# Valgrind tells of each piece of code when it runs for the first time; a piece ends with the function that it is in:
+#   ==== SB 0 (evchecks 0) [tid 1] 0x21d970 (below main) /path/of/sluice+0x115970
+# with the place in the file, as nm has it; as many digits as nm writes, so that text sorts as numbers do.
+: >"$work/entered"
 for arguments in "apply" "apply" "apply --proxy-uid 1000 --exclude-outbound-ports 80,443-500 --exclude-outbound-cidrs 10.0.0.0/8,fd00::/8" "cleanup"; do
-  number=$((number + 1))
   # The arguments are words without spaces of their own.
   # shellcheck disable=SC2086
-  ip netns exec "$namespace" valgrind --quiet --tool=callgrind --demangle=no \
-    --callgrind-out-file="$calls/$number" "$sluice" $arguments >/dev/null
+  ip netns exec "$namespace" valgrind --tool=none --vex-guest-chase=no --trace-notbelow=0 --trace-flags=00000001 "$sluice" $arguments 2>&1 |
+    sed -nE "s/^==== SB .*\/${sluice##*/}\+0x([0-9a-f]+)$/000000000000000\1/p" | sed -E 's/^.*(.{16})$/\1/' >>"$work/entered"
 done
-# Valgrind's processor has AVX2; the string functions that glibc picks on a newer one stand next to those.
-siblings() {
-  sed -E '/_avx2(_|$)|_avx_unaligned/ { p; s/_avx2_movbe$/_evex_movbe/; s/_avx2$/_evex/; s/_avx2?_unaligned/_avx512_unaligned/ }'
-}
-# `fn=(12) name` where a function is met first, `cfn=` where it is first met as one that is called; a recursion has
-# `'2` at its end.
-cat "$calls"/? | sed -nE "s/^c?fn=\([0-9]+\) ([^ ']+)('[0-9]+)?$/\1/p" | grep -v '^0x' | awk '!seen[$0]++' | siblings | awk '!seen[$0]++' >"$file"
+[ -s "$work/entered" ] || { echo "symbol-order.sh: valgrind told of no code" >&2; exit 1; }
+nm "$sluice" | awk '$2 ~ /^[tTwWi]$/ { print $1, "0", $3 }' >"$work/functions"
+# Each place belongs to the function that begins at it or last before it; one that the linker has folded with others has
+# several names, and which of them it goes by when it puts functions in order is not said.
+awk '{ print $1, "1", NR }' "$work/entered" | sort -k1,1 -k2,2n - "$work/functions" |
+  awk '$2 == "0" { names = $1 == at ? names " " $3 : $3; at = $1; next } { print $3, names }' | sort -n |
+  awk '{ for (i = 2; i <= NF; ++i) if (!seen[$i]++) print $i }' |
+  # Valgrind's processor has AVX2; the string functions that glibc picks on a newer one stand next to those.
+  sed -E '/_avx2(_|$)|_avx_unaligned/ { p; s/_avx2_movbe$/_evex_movbe/; s/_avx2$/_evex/; s/_avx2?_unaligned/_avx512_unaligned/ }' |
+  awk '!seen[$0]++' >"$file"
 printf '%s: %d functions\n' "$file" "$(wc -l <"$file")"

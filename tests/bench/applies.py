@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from measure import CONTAINER, WORK, compile_c, configuration, excluded_ports, inside, installed_archive, median, namespaces, networks, plan, print_table
+from measure import CONTAINER, WORK, compile_c, configuration, excluded_ports, in_turn, inside, installed_archive, median, namespaces, networks, plan, print_table
 
 WARM_UP_ROUNDS = 2
 # Excluded networks and ports, and how often each contestant runs.
@@ -133,7 +133,7 @@ def measure_size(size, rounds, sluice, timer, minimal):
         free = iter(names)
         for turn in range(rounds + WARM_UP_ROUNDS):
             tables = {}
-            for contestant, steps in contestants.items():
+            for contestant, steps in in_turn(contestants.items(), turn):
                 name = next(free)
                 for number, (step, commands) in enumerate(steps.items()):
                     taken = timed(timer, name, commands)

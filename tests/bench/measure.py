@@ -1,13 +1,14 @@
 """What every part of the benchmark needs: throwaway network namespaces, compiled helpers, tables of medians.
 
-Programs take turns (A B C, A B C, ...), so that a drift of the machine meets all of them alike; what is compared is the
-median of each. Every namespace is new, made before the first measurement and removed after the last, because the kernel
+Programs take turns (A B C, B C A, ...), so that a drift of the machine meets all of them alike, and each round in another
+order, so that none always finds the caches as the same other one left them; what is compared is the median of each. Every namespace is new, made before the first measurement and removed after the last, because the kernel
 takes a namespace apart in the background and that would be measured with whatever comes next.
 """
 
 import contextlib
 import os
 import pathlib
+import random
 import shutil
 import statistics
 import subprocess
@@ -100,6 +101,13 @@ def configuration(count, path, with_ports=True):
 
 def excluded_ports(count):
     return list(range(20_001, 20_001 + 2 * min(count, 10_000), 2))
+
+
+def in_turn(contestants, turn):
+    """The contestants in this round's order, the same in every run of the benchmark."""
+    order = list(contestants)
+    random.Random(turn).shuffle(order)
+    return order
 
 
 def median(values):

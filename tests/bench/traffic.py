@@ -7,7 +7,7 @@ rules that send every connection there. Where there are no rules, the same liste
 import contextlib
 import subprocess
 
-from measure import WORK, compile_c, configuration, inside, median, namespaces, networks, print_table
+from measure import WORK, compile_c, configuration, in_turn, inside, median, namespaces, networks, print_table
 
 SERVER = "198.18.0.10"
 EXCLUSIONS = (0, 100, 1_000, 10_000)
@@ -81,7 +81,7 @@ def measure_connections(sluice, traffic, rounds):
             prepare_way_out(name, put)
             stack.enter_context(served(traffic, name, "tcp", 80 if put is None else 15001))
         for turn in range(rounds + 1):
-            for name, way in zip(names, ways):
+            for name, way in in_turn(zip(names, ways), turn):
                 taken = nanoseconds(traffic, name, "connect", SERVER, 80, CONNECTIONS)
                 if turn:
                     rates[way].append(CONNECTIONS / (sum(taken) / 1e9))

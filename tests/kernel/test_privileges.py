@@ -122,7 +122,10 @@ def test_where_iptables_programs_may_be_the_last_resort_it_holds_once_they_are_n
     if not shutil.which("iptables-legacy-restore"):
         pytest.skip("needs the program iptables-legacy-restore")
     env = {"PATH": os.environ["PATH"]}
+    # A first apply has nothing left to do then but to print a line.
     told = pod.sluice("--log-level", "debug", env=env).stderr
+    assert "iptables' own programs may have to be started" in told and "backend nftables" in told and FILTERED not in told
+    told = pod.sluice("--log-level", "debug", "--proxy-port", "3000", env=env).stderr
     assert told.index("iptables' own programs may have to be started") < told.index("backend nftables") < told.index(FILTERED)
     trace = tmp_path / "trace"
     assert traced(pod, ["--proxy-port", "4000"], "-o", str(trace), "-e", "trace=prctl,sendto,capset", env=env).returncode == 0
