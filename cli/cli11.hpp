@@ -146,7 +146,19 @@ extern ostream cerr;
 
 }  // namespace cli11_std
 
+// Constants that nothing here uses, each with its own constructor to be run at every start, and destructor at every end:
+// so they declare functions.
+#define ExistingFile existing_file()
+#define ExistingDirectory existing_directory()
+#define ExistingPath existing_path()
+#define NonexistentPath nonexistent_path()
+#define ValidIPV4 valid_ipv4()
 #define CLI11_HAS_FILESYSTEM 0  // it asks stat() then, which is all that its checks of paths need
 #define std cli11_std
 #include <CLI/CLI.hpp>
 #undef std
+#undef ExistingFile
+#undef ExistingDirectory
+#undef ExistingPath
+#undef NonexistentPath
+#undef ValidIPV4

@@ -40,30 +40,33 @@ class JsonMessage : public spdlog::custom_flag_formatter {
 
 }  // namespace
 
-Log::Log(LogFormat format, LogLevel level)
-    // A logger of our own, outside spdlog's registry: its default logger and its locks are not needed here.
-    : logger_(std::make_unique<spdlog::logger>("sluice", std::make_shared<spdlog::sinks::stderr_sink_st>())),
-      format_(format) {
+Log::Log(LogFormat format, LogLevel level) : format_(format), level_(level) {}
+Log::~Log() = default;
+
+spdlog::logger& Log::logger() const {
+  if (logger_) return *logger_;
+  // A logger of our own, outside spdlog's registry: its default logger and its locks are not needed here.
+  logger_ = std::make_unique<spdlog::logger>("sluice", std::make_shared<spdlog::sinks::stderr_sink_st>());
   // UTC: the local time zone would be read from a file.
   auto formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
-  if (format == LogFormat::json) {
+  if (format_ == LogFormat::json) {
     formatter->add_flag<JsonMessage>('*');
     formatter->set_pattern(R"({"level":"%l","time":"%Y-%m-%dT%H:%M:%S.%eZ","message":%*})");
   } else {
     formatter->set_pattern("sluice: %v");
   }
   logger_->set_formatter(std::move(formatter));
-  logger_->set_level(level_of(level));
+  logger_->set_level(level_of(level_));
+  return *logger_;
 }
 
-Log::~Log() = default;
-
 void Log::say(LogLevel level, std::string_view word, std::string_view message) const {
+  if (level > level_) return;
   // JSON escapes for itself; a terminal would obey what a name of a variable or file holds.
   std::string line = format_ == LogFormat::text ? printable(message) : std::string(message);
   const bool worded = format_ == LogFormat::text || word == "hint";
   if (worded) line = std::string(word) + ": " + line;
-  logger_->log(level_of(level), spdlog::string_view_t(line.data(), line.size()));
+  logger().log(level_of(level), spdlog::string_view_t(line.data(), line.size()));
 }
 
 void Log::error(std::string_view message) const { say(LogLevel::error, "error", message); }

@@ -30,9 +30,11 @@ class Log {
  private:
   /// Text lines carry `word` (error, hint, warning, ...); JSON has the level in a field of its own.
   void say(LogLevel level, std::string_view word, std::string_view message) const;
+  spdlog::logger& logger() const;
 
-  std::unique_ptr<spdlog::logger> logger_;
   LogFormat format_;
+  LogLevel level_;
+  mutable std::unique_ptr<spdlog::logger> logger_;  ///< made for the first message: most runs have none
 };
 
 }  // namespace sluice::cli
