@@ -44,13 +44,17 @@ void append_escaped(std::string& text, char c) {
 
 /// Bytes that are not printable ASCII, or that are `unwanted`, as `\x00`.
 std::string without(std::string_view text, std::string_view unwanted) {
-  std::string safe;
-  safe.reserve(text.size());
-  for (const char c : text) {
-    if (is_printable(c) && unwanted.find(c) == std::string_view::npos) {
-      safe += c;
+  const auto is_safe = [&](char c) {
+    return is_printable(c) && std::find(unwanted.begin(), unwanted.end(), c) == unwanted.end();
+  };
+  // Nearly every text is safe as it is.
+  const auto* rest = std::find_if_not(text.begin(), text.end(), is_safe);
+  std::string safe(text.begin(), rest);
+  for (; rest != text.end(); ++rest) {
+    if (is_safe(*rest)) {
+      safe += *rest;
     } else {
-      append_escaped(safe, c);
+      append_escaped(safe, *rest);
     }
   }
   return safe;

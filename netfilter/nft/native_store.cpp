@@ -296,6 +296,7 @@ class NativeStore : public NftStore {
     ObservedChain observed;
     observed.name = printable(chain.name);
     observed.accepts_by_default = chain.accepts;
+    observed.rules.reserve(8);  // the longest of a default policy has six
     const auto hook = chain.hook ? hook_from(chain.hook->number) : std::nullopt;
     const auto type = type_from(chain.type);
     if (hook && type) observed.base = Chain{observed.name, *type, *hook, chain.hook->priority, {}};
