@@ -55,6 +55,7 @@ CapabilityFacts facts() {
 void keep(Capabilities& own, std::uint32_t permitted) {
   own.sets[0].permitted &= permitted;
   own.sets[0].effective = own.sets[0].permitted & net_admin_bit;
+  // What is not inheritable leaves the ambient set as well (kernel/capability.c:cap_capset).
   own.sets[0].inheritable = 0;
   own.sets[1] = {};
   if (!own.write()) throw KernelError(errno, "drop the other capabilities");
@@ -73,8 +74,6 @@ Dropped drop_privileges(const Needs& needs) {
   // Before no_new_privs is set, because whether it was tells a part of the reason.
   if ((own.sets[0].permitted & net_admin_bit) == 0) dropped.shortfall = explain(facts());
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) throw KernelError(errno, "set no_new_privs");
-  // Ambient capabilities would survive; a kernel without them (before 4.3) has none to clear.
-  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
   keep(own, needs.helper_programs ? net_admin_bit | net_raw_bit : net_admin_bit);
   dropped.no_filter = needs.helper_programs ? "iptables' own programs may have to be started" : filter(needs);
   return dropped;

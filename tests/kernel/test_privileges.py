@@ -150,12 +150,13 @@ def test_the_legacy_variant_runs_without_it(pod, has_filter):
 
 @pytest.mark.parametrize("error", ["EINVAL", "ENOSYS"])
 def test_a_kernel_without_seccomp_is_no_obstacle(pod, has_filter, error):
-    done = traced(pod, ["--backend", "nftables", "--log-level", "debug"], "-o", "/dev/null", "-e", f"inject=prctl:error={error}:when=3")
+    done = traced(pod, ["--backend", "nftables", "--log-level", "debug"], "-o", "/dev/null", "-e", f"inject=prctl:error={error}:when=2")
     assert done.returncode == 0, done
     assert "debug: no seccomp filter: the kernel does not take it" in done.stderr
 
 
-def test_seen_from_outside_it_has_net_admin_and_no_more(pod, has_filter):
+@pytest.mark.parametrize("given", [[], ["setpriv", "--inh-caps=+net_admin,+net_raw", "--ambient-caps=+net_admin,+net_raw"]])
+def test_seen_from_outside_it_has_net_admin_and_no_more(pod, has_filter, given):
     """It waits here for somebody to read what it prints."""
     pod.sluice()
     reading, writing = os.pipe()
@@ -165,7 +166,7 @@ def test_seen_from_outside_it_has_net_admin_and_no_more(pod, has_filter):
             while True:
                 os.write(writing, b"x" * 4096)
         os.set_blocking(writing, True)
-        process = pods.spawn([pods.sluice_binary(), "status"], pod.name, env={}, stdout=writing)
+        process = pods.spawn([*given, pods.sluice_binary(), "status"], pod.name, env={}, stdout=writing)
         status = pathlib.Path(f"/proc/{process.pid}/status")
 
         def fields():
