@@ -69,7 +69,9 @@ const Command& effective(const Command& asked, const Settings& settings) {
   return settings.dry_run ? named("plan") : asked;
 }
 
-std::vector<Problem> misplaced(const Command& asked, const Settings& settings, const RawConfig& raw) {
+std::vector<Problem> misplaced(const Command& asked, const Config& config) {
+  const Settings& settings = *config;
+  const RawConfig& raw = config.said();
   const Command& command = effective(asked, settings);
   std::vector<Problem> problems;
   const auto format = said(raw, "format");

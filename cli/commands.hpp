@@ -36,6 +36,6 @@ const Command& effective(const Command& asked, const Settings& settings);
 /// Options that the command cannot follow, although their values are sound: a format that it does not print, --diff
 /// where something would be changed, --cleanup with a command that removes nothing, a --netns to enter that is no
 /// network namespace.
-std::vector<Problem> misplaced(const Command& asked, const Settings& settings, const RawConfig& raw);
+std::vector<Problem> misplaced(const Command& asked, const Config& config);
 
 }  // namespace sluice::cli

@@ -75,8 +75,11 @@ class ListLayout {
   }
 
   void inside(char c) {
-    if (in_quotes(c)) {
-      out_ += c;
+    if (c == '"' || c == '\'') {
+      // A whole text at once: most of a long list is in quotes.
+      const std::size_t end = std::min(text_.find(c, at_ + 1), text_.size() - 1);
+      out_.append(text_, at_, end - at_ + 1);
+      at_ = end;
     } else if (c == '#') {
       at_ = std::min(text_.find('\n', at_), text_.size()) - 1;
     } else if (c == '\n' || c == '\r') {
@@ -116,7 +119,7 @@ class FileReader {
     if (!well_formed()) return;
     cli11_std::istringstream stream(ListLayout(text).normalized());
     try {
-      for (const CLI::ConfigItem& item : CLI::ConfigTOML().from_config(stream)) take(item);
+      for (CLI::ConfigItem& item : CLI::ConfigTOML().from_config(stream)) take(item);
     } catch (const CLI::Error& error) {
       problems_.errors.push_back({name_, std::string("is not TOML: ") + error.what()});
     }
@@ -173,7 +176,7 @@ class FileReader {
     }
   }
 
-  void take(const CLI::ConfigItem& item) {
+  void take(CLI::ConfigItem& item) {
     // CLI11 marks sections with items of its own.
     if (item.name == "++" || item.name == "--") return;
     const std::size_t line = line_of(lines_, item.name);
@@ -186,8 +189,10 @@ class FileReader {
            sluice::quoted(item.name) + " is no option" + (near ? "; did you mean " + std::string(*near) + "?" : "")});
       return;
     }
-    if (item.inputs.empty()) raw_[item.name].push_back({"", {Source::file, where}});
-    for (const std::string& input : item.inputs) raw_[item.name].push_back({input, {Source::file, where}});
+    std::vector<RawValue>& values = raw_[item.name];
+    values.reserve(values.size() + item.inputs.size());
+    if (item.inputs.empty()) values.push_back({"", {Source::file, where}});
+    for (std::string& input : item.inputs) values.push_back({std::move(input), {Source::file, where}});
   }
 
   std::vector<std::string_view> lines_;

@@ -1,8 +1,7 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <new>
-#include <stdexcept>
+#include <system_error>
 
 #include "cli/command_line.hpp"
 #include "cli/commands.hpp"
@@ -16,15 +15,16 @@ namespace {
 
 using namespace sluice::cli;
 
-ExitCode run(const Request& request) {
+ExitCode run(Request&& request) {
   if (request.command == nullptr) {
     print(request.text);
     return ExitCode::done;
   }
-  sluice::Validation validation = validate(request.raw, sluice::netfilter::system_lookups());
+  const sluice::LogFormat wished = log_format_asked_for(request.raw);
+  sluice::Validation validation = validate(std::move(request.raw), sluice::netfilter::system_lookups());
   if (validation.config && request.problems.errors.empty())
-    validation.problems.errors = misplaced(*request.command, **validation.config, request.raw);
-  const Log log(validation.config ? (*validation.config)->log_format : log_format_asked_for(request.raw),
+    validation.problems.errors = misplaced(*request.command, *validation.config);
+  const Log log(validation.config ? (*validation.config)->log_format : wished,
                 validation.config ? (*validation.config)->log_level : sluice::LogLevel::info);
   log.problems(request.problems);
   log.problems(validation.problems);

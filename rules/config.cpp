@@ -11,14 +11,13 @@
 namespace sluice {
 namespace {
 
-/// Values of the highest source that says anything about the option.
-std::vector<RawValue> in_force(const std::vector<RawValue>& said) {
-  std::vector<RawValue> winning;
-  for (const RawValue& value : said) {
-    if (!winning.empty() && value.origin.source < winning.front().origin.source) winning.clear();
-    if (winning.empty() || value.origin.source == winning.front().origin.source) winning.push_back(value);
-  }
-  return winning;
+/// Values of the highest source that says anything about the option, which is put first for that.
+std::span<const RawValue> in_force(std::vector<RawValue>& said) {
+  const auto before = [](const RawValue& a, const RawValue& b) { return a.origin.source < b.origin.source; };
+  if (!std::is_sorted(said.begin(), said.end(), before)) std::stable_sort(said.begin(), said.end(), before);
+  const auto end =
+      std::find_if(said.begin(), said.end(), [&](const RawValue& one) { return before(said.front(), one); });
+  return {said.begin(), end};
 }
 
 std::string preset_name(Preset preset) {
@@ -193,16 +192,20 @@ std::vector<RawValue> effective_values(const RawConfig& raw, std::string_view op
   const OptionSpec* spec = find_option(option);
   if (spec == nullptr) return {};
   const auto said = raw.find(option);
-  if (said != raw.end() && !said->second.empty()) return in_force(said->second);
+  if (said != raw.end() && !said->second.empty()) {
+    auto values = said->second;
+    const auto winning = in_force(values);
+    return {winning.begin(), winning.end()};
+  }
   return {{std::string(spec->fallback), {Source::fallback, flag_name(spec->name)}}};
 }
 
-Validation validate(const RawConfig& raw, const Lookups& lookups) {
+Validation validate(RawConfig raw, const Lookups& lookups) {
   Validation result;
   Settings settings;
   Problems& problems = result.problems;
 
-  const auto read = [&](const RawConfig& texts, const OptionSpec& option) {
+  const auto read = [&](RawConfig& texts, const OptionSpec& option) {
     const auto said = texts.find(option.name);
     if (said == texts.end() || said->second.empty()) return;
     OptionReader reader(option, in_force(said->second), lookups, problems);
@@ -210,7 +213,7 @@ Validation validate(const RawConfig& raw, const Lookups& lookups) {
   };
   const OptionSpec& preset = *find_option("preset");
   read(raw, preset);
-  RawConfig merged = with_preset(raw, settings.preset, problems);
+  RawConfig merged = with_preset(std::move(raw), settings.preset, problems);
   for (const OptionSpec& option : options()) {
     if (option.name != preset.name) read(merged, option);
   }

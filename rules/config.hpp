@@ -163,7 +163,7 @@ class Config {
   [[nodiscard]] const RawConfig& said() const { return said_; }
 
  private:
-  friend struct Validation validate(const RawConfig&, const Lookups&);
+  friend struct Validation validate(RawConfig, const Lookups&);
   Config(Settings settings, RawConfig said) : settings_(std::move(settings)), said_(std::move(said)) {}
   Settings settings_;
   RawConfig said_;
@@ -176,7 +176,7 @@ struct Validation {
 
 /// Merges flag over annotation over environment over file over preset over default, parses, and checks every option and
 /// every combination, collecting all mistakes.
-Validation validate(const RawConfig& raw, const Lookups& lookups);
+Validation validate(RawConfig raw, const Lookups& lookups);
 
 /// What a preset sets, as (option, text) pairs.
 struct PresetValue {

@@ -23,7 +23,7 @@ std::pair<std::string_view, std::optional<std::string_view>> halves(std::string_
 }  // namespace
 
 void OptionReader::warn(const std::string& message) {
-  problems_.warnings.push_back({values_.empty() ? flag_name(option_.name) : values_.front().origin.where, message});
+  problems_.warnings.push_back({values_.front().origin.where, message});
 }
 
 void OptionReader::reject(const RawValue& value, std::string_view offending, const std::string& why,
@@ -444,7 +444,9 @@ Ranges<Port> OptionReader::udp_reject() {
     reject(values_.front(), first, "is not a choice", "pass, or reject:PORTS such as reject:443");
     return {};
   }
-  for (RawValue& value : values_) {
+  stripped_.assign(values_.begin(), values_.end());
+  values_ = stripped_;
+  for (RawValue& value : stripped_) {
     if (std::string_view(value.text).substr(0, keyword.size()) == keyword) value.text.erase(0, keyword.size());
   }
   for (const auto& [text, value] : elements()) {

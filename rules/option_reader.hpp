@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <initializer_list>
+#include <span>
 #include <utility>
 
 #include "rules/config.hpp"
@@ -12,8 +13,9 @@ namespace sluice {
 
 class OptionReader {
  public:
-  OptionReader(const OptionSpec& option, std::vector<RawValue> values, const Lookups& lookups, Problems& problems)
-      : option_(option), values_(std::move(values)), lookups_(lookups), problems_(problems) {}
+  /// `values` is not empty, and lives as long as the reader.
+  OptionReader(const OptionSpec& option, std::span<const RawValue> values, const Lookups& lookups, Problems& problems)
+      : option_(option), values_(values), lookups_(lookups), problems_(problems) {}
 
   [[nodiscard]] const Lookups& lookups() const { return lookups_; }
   void warn(const std::string& message);
@@ -79,7 +81,8 @@ class OptionReader {
   Ranges<Port> port_list(bool star_allowed);
 
   const OptionSpec& option_;
-  std::vector<RawValue> values_;
+  std::span<const RawValue> values_;
+  std::vector<RawValue> stripped_;  ///< for an option whose values begin with a keyword
   const Lookups& lookups_;
   Problems& problems_;
 };

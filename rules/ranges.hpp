@@ -91,7 +91,8 @@ class Ranges {
 
  private:
   void normalise() {
-    std::sort(ranges_.begin(), ranges_.end());
+    // Long lists mostly come in order.
+    if (!std::is_sorted(ranges_.begin(), ranges_.end())) std::sort(ranges_.begin(), ranges_.end());
     std::size_t kept = 0;
     for (const Range<T>& range : ranges_) {
       if (kept > 0 && joins(ranges_[kept - 1], range)) {

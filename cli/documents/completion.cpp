@@ -53,7 +53,8 @@ std::vector<std::string> choices_of(const OptionSpec& option) {
   Settings settings;
   const Lookups nobody{[](std::string_view) { return std::nullopt; }, [](std::string_view) { return std::nullopt; },
                        [] { return std::vector<IpAddress>{}; }};
-  OptionReader reader(option, {{"?", {Source::flag, flag(option)}}}, nobody, problems);
+  const std::vector<RawValue> values = {{"?", {Source::flag, flag(option)}}};
+  OptionReader reader(option, values, nobody, problems);
   option.read(reader, settings);
   constexpr std::string_view said = "is not a choice; allowed: ";
   if (problems.errors.empty()) return {};

@@ -278,21 +278,38 @@ std::size_t put_elements(nlmsghdr* message, const std::string& table, const std:
 std::optional<std::vector<WireElement>> elements_in(const nlmsghdr& message) {
   std::vector<WireElement> elements;
   bool ours = true;
-  const auto element_in = [&](const Attributes& a) {
-    for (const auto type : {NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_OBJREF}) {
-      ours = ours && !a.has(type);
-    }
-    const auto key = a.nested(NFTA_SET_ELEM_KEY).payload(NFTA_DATA_VALUE);
-    ours = ours && key.size() <= RegisterValue::capacity;
-    if (!ours) return;
-    const auto* bytes = reinterpret_cast<const std::uint8_t*>(key.data());
-    elements.push_back({RegisterValue(bytes, bytes + key.size()),
-                        (a.number(NFTA_SET_ELEM_FLAGS) & NFT_SET_ELEM_INTERVAL_END) != 0,
-                        a.has(NFTA_SET_ELEM_USERDATA)});
+  // In one pass over the attributes of each: there may be 100,000 of them.
+  const auto element_in = [&](std::span<const std::byte> payload) {
+    WireElement element;
+    for_each_attribute(payload, [&](const nlattr& attribute) {
+      switch (type_of(attribute)) {
+        case NFTA_SET_ELEM_KEY: {
+          const auto key = RegisterValue::from(Attributes(payload_of(attribute)).payload(NFTA_DATA_VALUE));
+          ours = ours && key;
+          if (key) element.key = *key;
+          break;
+        }
+        case NFTA_SET_ELEM_FLAGS:
+          element.interval_end = (Attributes(payload).number(NFTA_SET_ELEM_FLAGS) & NFT_SET_ELEM_INTERVAL_END) != 0;
+          break;
+        case NFTA_SET_ELEM_USERDATA:
+          element.open_end = true;
+          break;
+        case NFTA_SET_ELEM_DATA:
+        case NFTA_SET_ELEM_KEY_END:
+        case NFTA_SET_ELEM_EXPR:
+        case NFTA_SET_ELEM_OBJREF:
+          ours = false;
+          break;
+        default:
+          break;
+      }
+    });
+    if (ours) elements.push_back(element);
   };
   for_each_attribute(message, sizeof(nfgenmsg), [&](const nlattr& attribute) {
     if (type_of(attribute) != NFTA_SET_ELEM_LIST_ELEMENTS) return;
-    for_each_attribute(payload_of(attribute), [&](const nlattr& item) { element_in(Attributes(payload_of(item))); });
+    for_each_attribute(payload_of(attribute), [&](const nlattr& item) { element_in(payload_of(item)); });
   });
   if (!ours) return std::nullopt;
   return elements;

@@ -65,7 +65,8 @@ TEST_CASE("settings begin as the defaults of the table") {
     if (option.fallback.empty() && option.arity != Arity::list) continue;
     Settings settings;
     Problems problems;
-    OptionReader reader(option, {{std::string(option.fallback), {Source::flag, "here"}}}, names, problems);
+    const std::vector<RawValue> values = {{std::string(option.fallback), {Source::flag, "here"}}};
+    OptionReader reader(option, values, names, problems);
     option.read(reader, settings);
     CAPTURE(option.name);
     CHECK(problems.errors.empty());
