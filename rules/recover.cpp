@@ -321,21 +321,52 @@ class Recovering {
     bool all_of_lo = false;
     Ranges<Ipv4> passing_v4;
     Ranges<Ipv6> passing_v6;
+    Ranges<Ipv4> captured;
+    std::optional<Ranges<Ipv4>> hairpin;  // which names the whole of loopback-cidr
     for (const Rule& rule : chain.rules) {
-      if (rule.name != "loopback") continue;
       const bool on_lo = find<InterfaceIn>(rule) != nullptr;
+      const auto* four = find<Ipv4In>(rule);
+      if (rule.name == "outbound") captured = four != nullptr ? ranges(four->addresses) : captured_by(rule, captured);
+      if (rule.name == "proxy" && on_lo && four != nullptr) hairpin = ranges(four->addresses);
+      if (rule.name != "loopback") continue;
       all_of_lo = all_of_lo || on_lo;
-      if (const auto* four = find<Ipv4In>(rule); four != nullptr && !on_lo) passing_v4 = ranges(four->addresses);
+      if (four != nullptr && !on_lo) passing_v4 = ranges(four->addresses);
       if (const auto* six = find<Ipv6In>(rule); six != nullptr && !on_lo) passing_v6 = ranges(six->addresses);
     }
     if (all_of_lo) {
       if (passing_v4.size() == 1) set("loopback-cidr", networks(passing_v4));
       return;
     }
-    const Ranges<Ipv4> loopback_v4{range_of(Cidr<Ipv4>{Ipv4{0x7f000000U}, 8})};
+    const Ranges<Ipv4> loopback_v4 = hairpin ? *hairpin : loopback_of(passing_v4, captured);
     const Ranges<Ipv6> loopback_v6{{Ipv6{0, 1}, Ipv6{0, 1}}};
+    set("loopback-cidr", networks(loopback_v4));
     if (const auto named = networks(loopback_v4.without(passing_v4)); !named.empty()) add("outbound-cidrs", named);
     if (const auto named = networks(loopback_v6.without(passing_v6)); !named.empty()) add("outbound-cidrs", named);
+  }
+
+  /// The IPv4 addresses of a rule that names none: all, unless it is for IPv6.
+  static Ranges<Ipv4> captured_by(const Rule& rule, Ranges<Ipv4> before) {
+    const auto* family = find<FamilyIs>(rule);
+    const bool ipv6 = find<Ipv6In>(rule) != nullptr || (family != nullptr && family->family == Family::ipv6);
+    return ipv6 ? before : Ranges<Ipv4>{every_address<Ipv4>()};
+  }
+
+  /// What --loopback-cidr may have been, where some of it is captured because --outbound-cidrs names it: the default if
+  /// whatever of that does not pass is captured, else the least that explains the rules.
+  static Ranges<Ipv4> loopback_of(const Ranges<Ipv4>& passing, const Ranges<Ipv4>& captured) {
+    const Ranges<Ipv4> whole{range_of(Cidr<Ipv4>{Ipv4{0x7f000000U}, 8})};
+    const auto named = whole.without(passing);
+    if (std::all_of(named.begin(), named.end(), [&](const auto& range) { return captured.covers(range); }))
+      return whole;
+    const auto seen = passing.empty() ? whole.without(whole.without(captured)) : passing;
+    if (seen.empty()) return whole;
+    const Range<Ipv4> around = passing.empty() ? range_of(cidrs_of(seen.front()).front())
+                                               : Range<Ipv4>{passing.front().first, std::prev(passing.end())->last};
+    // The bits in which its first and its last address differ, and all below.
+    unsigned free_bits = 0;
+    while (around.first.value >> free_bits != around.last.value >> free_bits) ++free_bits;
+    const Ipv4 network{around.first.value >> free_bits << free_bits};
+    return {range_of(Cidr<Ipv4>{network, static_cast<unsigned>(Ipv4::bits) - free_bits})};
   }
 
   void outbound_reject() {
