@@ -257,8 +257,8 @@ class Recovering {
     if (const auto* mark = find<PacketMarkIs>(rule)) set("proxy-mark", mark_text(mark->mark));
   }
 
-  /// Groups that are not in only-gids stand in a set of their own. A list of one has no set; there the highest group
-  /// tells them, unless both lists reach it, of which that of exclude-gids comes first.
+  /// Of two rules about groups the first is for those of exclude-gids, the second for those that are not in only-gids.
+  /// Where there is one, its set has a name, or, for a list of one, the highest group tells: only-gids seldom has it.
   void owner(const Rule& rule) {
     if (const auto* uid = find<SocketUidIn>(rule)) set("exclude-uids", text(uid->uids));
     const auto* gid = find<SocketGidIn>(rule);
@@ -267,15 +267,14 @@ class Recovering {
     const auto* set_of_them = std::get_if<SetRef>(&gid->gids);
     const bool named = set_of_them != nullptr && !set_of_them->name.starts_with(joined_set);
     const bool excluded = named ? set_of_them->name == "exclude_gids" : !groups.contains(Gid{Gid::highest});
-    if (excluded) {
-      set("exclude-gids", elements(groups));
-      return;
-    }
     const Ranges<Gid> everyone{{Gid{0}, Gid{Gid::highest}}};
-    std::string& only = result_.options["only-gids"];
-    if (!only.empty()) set("exclude-gids", excluded_if_only_);
-    only = elements(everyone.without(groups));
-    excluded_if_only_ = elements(groups);
+    if (excluded && !first_groups_) {
+      set("exclude-gids", elements(groups));
+    } else {
+      set("only-gids", elements(everyone.without(groups)));
+      if (first_groups_) set("exclude-gids", elements(*first_groups_));
+    }
+    first_groups_ = groups;
   }
 
   void dns(const Rule& rule, const std::string& port) {
@@ -438,7 +437,7 @@ class Recovering {
 
   const Ruleset& ruleset_;
   Recovered result_;
-  std::string excluded_if_only_;  ///< what exclude-gids is where only-gids is told by a later rule
+  std::optional<Ranges<Gid>> first_groups_;  ///< of the first rule about groups
 };
 
 }  // namespace
