@@ -146,8 +146,8 @@ extern ostream cerr;
 
 }  // namespace cli11_std
 
-// Constants that nothing here uses, each with its own constructor to be run at every start, and destructor at every end:
-// so they declare functions.
+// Constants that nothing here uses, each with its own constructor to be run at every start, and destructor at every
+// end: so they declare functions.
 #define ExistingFile existing_file()
 #define ExistingDirectory existing_directory()
 #define ExistingPath existing_path()

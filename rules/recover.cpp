@@ -416,7 +416,33 @@ class Recovering {
   }
 
   void guard() {
-    if (ruleset_.find_chain(chain_name::inbound_guard) == nullptr) set("proxy-port-access", "capture");
+    const Chain* chain = ruleset_.find_chain(chain_name::inbound_guard);
+    if (chain == nullptr) return set("proxy-port-access", "capture");
+    for (const Rule& rule : chain->rules) {
+      const auto* port = find<PortIn>(rule);
+      if (rule.name == "proxy-port" && port != nullptr) proxy_ports(ranges(port->ports));
+    }
+  }
+
+  /// Where nothing is redirected outbound, --proxy-port is known only as one of the proxy's own ports: the one that is
+  /// none of the others, or else the default or one of those.
+  void proxy_ports(const Ranges<Port>& own) {
+    if (result_.options.contains("proxy-port")) return;
+    const auto is_said = [&](const char* option, Port port) {
+      const auto said = result_.options.find(option);
+      return said != result_.options.end() && said->second == std::to_string(port.number());
+    };
+    for (const Range<Port>& range : own) {
+      constexpr int limit = 4;  // there are three at most
+      auto port = std::optional(range.first);
+      for (int count = 0; count < limit && port && *port <= range.last; ++count, port = next(*port)) {
+        if (is_said("inbound-port", *port) || is_said("dns-port", *port)) continue;
+        return set("proxy-port", std::to_string(port->number()));
+      }
+    }
+    const Port assumed = Settings{}.proxy_port;
+    const Port found = own.empty() || own.contains(assumed) ? assumed : own.front().first;
+    set("proxy-port", std::to_string(found.number()));
   }
 
   void leave_out_defaults() {
