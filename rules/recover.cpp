@@ -344,7 +344,7 @@ class Recovering {
   }
 
   /// The IPv4 addresses of a rule that names none: all, unless it is for IPv6.
-  static Ranges<Ipv4> captured_by(const Rule& rule, Ranges<Ipv4> before) {
+  static Ranges<Ipv4> captured_by(const Rule& rule, const Ranges<Ipv4>& before) {
     const auto* family = find<FamilyIs>(rule);
     const bool ipv6 = find<Ipv6In>(rule) != nullptr || (family != nullptr && family->family == Family::ipv6);
     return ipv6 ? before : Ranges<Ipv4>{every_address<Ipv4>()};
@@ -353,7 +353,7 @@ class Recovering {
   /// What --loopback-cidr may have been, where some of it is captured because --outbound-cidrs names it: the default if
   /// whatever of that does not pass is captured, else the least that explains the rules.
   static Ranges<Ipv4> loopback_of(const Ranges<Ipv4>& passing, const Ranges<Ipv4>& captured) {
-    const Ranges<Ipv4> whole{range_of(Cidr<Ipv4>{Ipv4{0x7f000000U}, 8})};
+    Ranges<Ipv4> whole{range_of(Cidr<Ipv4>{Ipv4{0x7f000000U}, 8})};
     const auto named = whole.without(passing);
     if (std::all_of(named.begin(), named.end(), [&](const auto& range) { return captured.covers(range); }))
       return whole;
