@@ -178,7 +178,7 @@ ExitCode program(const Config& config, const Ruleset& ruleset, const Log& log) {
   const NamespaceState state = namespace_state(config);
   const netfilter::Applied applied = program_rules(*config, ruleset, state, footing.old_tables, log);
   log_choice(applied, wish(*config), log);
-  // Not for the line that is left to print: the filter takes the kernel longer to prepare than all that was done here.
+  // Not for the line that is left to print: the kernel takes a thirtieth of the run to prepare a filter.
   if (footing.helpers_possible && applied.backend != netfilter::BackendKind::iptables_legacy &&
       more_to_do(*config, applied.outcome)) {
     settle(*config, log);

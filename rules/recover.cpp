@@ -18,6 +18,7 @@ const Kind* find(const Rule& rule) {
 }
 
 constexpr char every_port_listed[] = "1-65535";
+constexpr char every_address_listed[] = "0.0.0.0/0,::/0";
 
 /// How the names of sets begin that no rule of the kernel has.
 constexpr std::string_view joined_set = "joined_";
@@ -160,12 +161,13 @@ class Recovering {
     return join(texts, ",");
   }
 
-  /// The addresses of one rule; `*` where it names none, one family's everything where it names only that.
-  [[nodiscard]] std::string addresses(const Rule& rule) const {
+  /// The addresses of one rule; one family's everything where it names only that, and both where it names none: `*`, or
+  /// as an exclusion has to say it.
+  [[nodiscard]] std::string addresses(const Rule& rule, const char* every = "*") const {
     if (const auto* four = find<Ipv4In>(rule)) return networks(ranges(four->addresses));
     if (const auto* six = find<Ipv6In>(rule)) return networks(ranges(six->addresses));
     if (const auto* family = find<FamilyIs>(rule)) return family->family == Family::ipv4 ? "0.0.0.0/0" : "::/0";
-    return "*";
+    return every;
   }
 
   /// A rule that names no port is for every one: `*`, or as an exclusion has to say it.
@@ -225,7 +227,7 @@ class Recovering {
     } else if (rule.name == "dns") {
       dns(rule, port);
     } else if (rule.name == "exclude-cidr") {
-      add("exclude-outbound-cidrs", addresses(rule));
+      add("exclude-outbound-cidrs", addresses(rule, every_address_listed));
     } else if (rule.name == "outbound-port") {
       set("outbound-ports", ports(rule));
       set("proxy-port", port);
@@ -396,7 +398,7 @@ class Recovering {
       if (rule.name == "tunnel") set("tunnel-ports", ports(rule, every_port_listed));
       if (rule.name == "exclude-port") set("exclude-inbound-ports", ports(rule, every_port_listed));
       if (rule.name == "exclude-cidr" && find<InterfaceIn>(rule) == nullptr)
-        excluded += (excluded.empty() ? "" : ",") + addresses(rule);
+        excluded += (excluded.empty() ? "" : ",") + addresses(rule, every_address_listed);
       passes_forwarded = passes_forwarded || rule.name == "forwarded";
       if (rule.name != "inbound") continue;
       captures = true;

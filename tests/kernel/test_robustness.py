@@ -116,12 +116,15 @@ def test_the_nodes_own_namespace_is_refused(sluice):
     assert "--allow-host-network" in done.stderr or "CAP_NET_ADMIN" in done.stderr
 
 
-def test_a_namespace_with_a_nodes_interface_is_refused(pod):
-    in_pod(pod, "ip", "link", "add", "cni0", "type", "bridge")
+@pytest.mark.parametrize("interface", ["cni0", "cali0123456789a"])
+def test_a_namespace_with_a_nodes_interface_is_refused(pod, interface):
+    in_pod(pod, "ip", "link", "add", interface, "type", "bridge")
     before = pod.generation()
-    done = pod.sluice(check=False)
-    assert done.returncode == 4
-    assert "cni0" in done.stderr and "--allow-host-network" in done.stderr
+    # Its interfaces are read from a file, and where there is no /proc the kernel is asked for them.
+    without_proc = ["unshare", "-m", "sh", "-ec", 'mount -t tmpfs tmpfs /proc; exec "$@"', "sh"]
+    for refused in (pod.sluice(check=False), in_pod(pod, *without_proc, pods.sluice_binary())):
+        assert refused.returncode == 4
+        assert interface in refused.stderr and "--allow-host-network" in refused.stderr
     assert pod.generation() == before
     assert pod.sluice("--allow-host-network").returncode == 0
 

@@ -20,6 +20,7 @@ TEST_CASE("the options recovered from rules make the same rules again") {
       {{"exclude-inbound-ports", "1-443,5-65535"}},
       {{"inbound-mode", "tproxy"}, {"tunnel-ports", "1-65535"}},
       {{"exclude-inbound-cidrs", "0.0.0.0/0,fd00::1"}},
+      {{"exclude-inbound-cidrs", "0.0.0.0/0,::/0"}, {"exclude-outbound-cidrs", "0.0.0.0/0,::/0"}},
       {{"exclude-inbound-cidrs", "::/0"}, {"exclude-outbound-cidrs", "10.0.0.0/8"}, {"virtual-interfaces", "tap0"}},
       {{"inbound-mode", "off"}},
       {{"outbound-cidrs", ""}, {"proxy-port", "53"}},
