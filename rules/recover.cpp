@@ -341,8 +341,19 @@ class Recovering {
     const Ranges<Ipv4> loopback_v4 = hairpin ? *hairpin : loopback_of(passing_v4, captured);
     const Ranges<Ipv6> loopback_v6{{Ipv6{0, 1}, Ipv6{0, 1}}};
     set("loopback-cidr", networks(loopback_v4));
-    if (const auto named = networks(loopback_v4.without(passing_v4)); !named.empty()) add("outbound-cidrs", named);
-    if (const auto named = networks(loopback_v6.without(passing_v6)); !named.empty()) add("outbound-cidrs", named);
+    Ranges<Ipv4> named_v4 = loopback_v4.without(passing_v4);
+    const Ranges<Ipv6> named_v6 = loopback_v6.without(passing_v6);
+    if (named_v4.empty() && named_v6.empty()) named_v4 = one_beside(loopback_v4, captured);
+    if (!named_v4.empty()) add("outbound-cidrs", networks(named_v4));
+    if (!named_v6.empty()) add("outbound-cidrs", networks(named_v6));
+  }
+
+  /// A network that is captured, of 127.0.0.0/8 but not of --loopback-cidr: to name one keeps lo from passing as a
+  /// whole.
+  static Ranges<Ipv4> one_beside(const Ranges<Ipv4>& loopback, const Ranges<Ipv4>& captured) {
+    const auto beside = Ranges<Ipv4>{range_of(Cidr<Ipv4>{Ipv4{0x7f000000U}, 8})}.without(loopback);
+    const auto both = beside.without(beside.without(captured));
+    return both.empty() ? both : Ranges<Ipv4>{range_of(cidrs_of(both.front()).front())};
   }
 
   /// The IPv4 addresses of a rule that names none: all, unless it is for IPv6.

@@ -57,6 +57,7 @@ TEST_CASE("the options recovered from rules make the same rules again") {
       {{"passthrough-source", "127.0.0.6,127.0.0.7,::6"}, {"loopback-cidr", "127.0.0.1/32"}},
       {{"loopback-cidr", "127.255.0.0/32"}, {"outbound-cidrs", "::1,fe80::/14"}, {"hairpin", "inbound"}},
       {{"loopback-cidr", "127.255.0.0/32"}, {"outbound-cidrs", "::1,10.0.0.0/8"}},
+      {{"loopback-cidr", "127.0.0.1/32"}, {"outbound-cidrs", "0.0.0.0/0,127.255.255.255"}, {"hairpin", "inbound"}},
       {{"loopback-cidr", "127.0.0.0/16"}, {"outbound-cidrs", "127.0.0.5"}},
       {{"loopback-cidr", "127.0.0.0/30"}, {"outbound-cidrs", "127.0.0.2/31"}},
       {{"loopback-cidr", "127.0.0.1/32"}, {"outbound-cidrs", "127.0.0.1,10.0.0.0/8"}},
