@@ -101,9 +101,13 @@ void set_close_wait_timeout(std::chrono::seconds timeout, const Log& log) {
   }
 }
 
+bool other_family_passes(const Settings& settings) {
+  return settings.ip_family != FamilyMode::dual && settings.other_family != OtherFamily::reject;
+}
+
 /// Somebody who captures one family may have forgotten that connections can be made in the other.
 void warn_of_the_other_family(const Settings& settings, const Log& log) {
-  if (settings.ip_family == FamilyMode::dual || settings.other_family == OtherFamily::reject) return;
+  if (!other_family_passes(settings)) return;
   const bool only_v4 = settings.ip_family == FamilyMode::ipv4;
   if (!netfilter::has_global_address(only_v4 ? Family::ipv6 : Family::ipv4)) return;
   const std::string captured = only_v4 ? "IPv4" : "IPv6";
@@ -140,8 +144,7 @@ netfilter::Applied program_rules(const Settings& settings, const Ruleset& rulese
 
 /// Whether the kernel is asked for anything once the rules are in place.
 bool more_to_do(const Settings& settings, netfilter::Outcome outcome) {
-  return outcome != netfilter::Outcome::created || settings.close_wait_timeout ||
-         (settings.ip_family != FamilyMode::dual && settings.other_family != OtherFamily::reject);
+  return outcome != netfilter::Outcome::created || settings.close_wait_timeout || other_family_passes(settings);
 }
 
 /// The rules are in place, so nothing here is a failure.

@@ -348,11 +348,14 @@ class Recovering {
     if (!named_v6.empty()) add("outbound-cidrs", networks(named_v6));
   }
 
+  static Ranges<Ipv4> loopback_network() { return {range_of(Cidr<Ipv4>{Ipv4{0x7f000000U}, 8})}; }
+
+  static Ranges<Ipv4> common(const Ranges<Ipv4>& a, const Ranges<Ipv4>& b) { return a.without(a.without(b)); }
+
   /// A network that is captured, of 127.0.0.0/8 but not of --loopback-cidr: to name one keeps lo from passing as a
   /// whole.
   static Ranges<Ipv4> one_beside(const Ranges<Ipv4>& loopback, const Ranges<Ipv4>& captured) {
-    const auto beside = Ranges<Ipv4>{range_of(Cidr<Ipv4>{Ipv4{0x7f000000U}, 8})}.without(loopback);
-    const auto both = beside.without(beside.without(captured));
+    const auto both = common(loopback_network().without(loopback), captured);
     return both.empty() ? both : Ranges<Ipv4>{range_of(cidrs_of(both.front()).front())};
   }
 
@@ -366,11 +369,11 @@ class Recovering {
   /// What --loopback-cidr may have been, where some of it is captured because --outbound-cidrs names it: the default if
   /// whatever of that does not pass is captured, else the least that explains the rules.
   static Ranges<Ipv4> loopback_of(const Ranges<Ipv4>& passing, const Ranges<Ipv4>& captured) {
-    Ranges<Ipv4> whole{range_of(Cidr<Ipv4>{Ipv4{0x7f000000U}, 8})};
+    auto whole = loopback_network();
     const auto named = whole.without(passing);
     if (std::all_of(named.begin(), named.end(), [&](const auto& range) { return captured.covers(range); }))
       return whole;
-    const auto seen = passing.empty() ? whole.without(whole.without(captured)) : passing;
+    const auto seen = passing.empty() ? common(whole, captured) : passing;
     if (seen.empty()) return whole;
     const Range<Ipv4> around = passing.empty() ? range_of(cidrs_of(seen.front()).front())
                                                : Range<Ipv4>{passing.front().first, std::prev(passing.end())->last};
