@@ -203,6 +203,7 @@ class Recovering {
     for (const Rule& rule : chain->rules) outbound_rule(rule);
     ports_for_uids(*chain);
     named_loopback(*chain);
+    tunnels_of_hairpin(*chain);
   }
 
   void outbound_rule(const Rule& rule) {
@@ -312,6 +313,18 @@ class Recovering {
     }
   }
 
+  /// Where nothing is captured inbound, only the hairpin tells --tunnel-ports; with --dns port 53 takes the same way.
+  void tunnels_of_hairpin(const Chain& chain) {
+    for (const Rule& rule : chain.rules) {
+      const auto* port = find<PortIn>(rule);
+      if (rule.name != "proxy" || port == nullptr) continue;
+      Ranges<Port> tunnels = ranges(port->ports);
+      const Port dns = *Port::from(53);
+      if (result_.options.contains("dns")) tunnels = tunnels.without(Ranges<Port>{{dns, dns}});
+      if (!tunnels.empty()) set("tunnel-ports", elements(tunnels));
+    }
+  }
+
   static bool is_for(const Rule& rule, Protocol protocol) {
     const auto* found = find<ProtocolIs>(rule);
     return found != nullptr && found->protocol == protocol;
@@ -398,8 +411,20 @@ class Recovering {
     const Chain* transparent = ruleset_.find_chain(chain_name::inbound_tproxy);
     const Chain* redirecting = ruleset_.find_chain(chain_name::inbound);
     set("inbound-mode", "off");
+    if (const Chain* route = ruleset_.find_chain(chain_name::outbound_route)) no_transparent_port(*route);
     if (redirecting != nullptr) inbound_chain(*redirecting);
     if (transparent != nullptr) inbound_chain(*transparent);
+  }
+
+  /// The chain that --inbound-mode tproxy has in any case: what another one captures is said when that is read.
+  void no_transparent_port(const Chain& route) {
+    for (const Rule& rule : route.rules) {
+      const auto* mark = std::get_if<SetPacketMark>(&rule.action);
+      if (mark == nullptr) continue;
+      set("inbound-mode", "tproxy");
+      set("inbound-ports", "");
+      set("tproxy-mark", std::to_string(mark->mark));
+    }
   }
 
   void inbound_chain(const Chain& chain) {
@@ -436,14 +461,14 @@ class Recovering {
     if (chain == nullptr) return set("proxy-port-access", "capture");
     for (const Rule& rule : chain->rules) {
       const auto* port = find<PortIn>(rule);
-      if (rule.name == "proxy-port" && port != nullptr) proxy_ports(ranges(port->ports));
+      if (rule.name != "proxy-port" || port == nullptr) continue;
+      if (!result_.options.contains("proxy-port")) proxy_port_of(ranges(port->ports));
+      if (!result_.options.contains("inbound-port")) inbound_port_of(ranges(port->ports));
     }
   }
 
-  /// Where nothing is redirected outbound, --proxy-port is known only as one of the proxy's own ports: the one that is
-  /// none of the others, or else the default or one of those.
-  void proxy_ports(const Ranges<Port>& own) {
-    if (result_.options.contains("proxy-port")) return;
+  /// The first of the proxy's own ports that is none of those said already.
+  [[nodiscard]] std::optional<Port> unsaid(const Ranges<Port>& own) const {
     const auto is_said = [&](const char* option, Port port) {
       const auto said = result_.options.find(option);
       return said != result_.options.end() && said->second == std::to_string(port.number());
@@ -452,10 +477,27 @@ class Recovering {
       constexpr int limit = 4;  // there are three at most
       auto port = std::optional(range.first);
       for (int count = 0; count < limit && port && *port <= range.last; ++count, port = next(*port)) {
-        if (is_said("inbound-port", *port) || is_said("dns-port", *port)) continue;
-        return set("proxy-port", std::to_string(port->number()));
+        if (!is_said("proxy-port", *port) && !is_said("inbound-port", *port) && !is_said("dns-port", *port))
+          return port;
       }
     }
+    return std::nullopt;
+  }
+
+  /// Where no rule captures anything inbound, one more of the proxy's own ports is an --inbound-port to which an empty
+  /// list of ports leads.
+  void inbound_port_of(const Ranges<Port>& own) {
+    const auto port = unsaid(own);
+    if (!port) return;
+    set("inbound-port", std::to_string(port->number()));
+    if (result_.options["inbound-mode"] == "off") set("inbound-mode", "redirect");
+    set("inbound-ports", "");
+  }
+
+  /// Where nothing is redirected outbound, --proxy-port is known only as one of the proxy's own ports: the one that is
+  /// none of the others, or else the default or one of those.
+  void proxy_port_of(const Ranges<Port>& own) {
+    if (const auto port = unsaid(own)) return set("proxy-port", std::to_string(port->number()));
     const Port assumed = Settings{}.proxy_port;
     const Port found = own.empty() || own.contains(assumed) ? assumed : own.front().first;
     set("proxy-port", std::to_string(found.number()));
