@@ -91,7 +91,7 @@ class Trials {
     add_chain(NFPROTO_INET, "nat_out", "nat", NF_INET_LOCAL_OUT, -105,
               {"inet NAT", "redirecting both families from one table", "nft_chain_nat (Linux 5.2)", false, nat, ""});
     add_chain(NFPROTO_INET, "nat_pre", "nat", NF_INET_PRE_ROUTING, -105, {});
-    add_chain(NFPROTO_INET, "in", "filter", NF_INET_LOCAL_IN, 0, {});
+    add_chain(NFPROTO_INET, "in", "nat", NF_INET_LOCAL_IN, 0, {});
     add_chain(NFPROTO_INET, "pre", "filter", NF_INET_PRE_ROUTING, -150, {});
     add_chain(NFPROTO_INET, "raw", "filter", NF_INET_LOCAL_OUT, -300, {});
     add_chain(NFPROTO_INET, "route", "route", NF_INET_LOCAL_OUT, -150,

@@ -148,11 +148,14 @@ class Compiler {
     add("inbound", Matches{tcp()} + inbound_ports(), Redirect{s.inbound_port});
   }
 
-  /// Whoever dials the proxy's port directly would make it dial itself. NAT cannot refuse a connection, so the chain
-  /// `inbound` lets it pass and this one, where the packet is delivered, resets it.
+  /// Whoever dials the proxy's port directly would make it dial itself. iptables cannot refuse where destinations are
+  /// translated (ipt_REJECT.c: only in the table filter), so the chain `inbound` lets it pass and this one, where the
+  /// packet is delivered, resets it. A NAT chain, because that sees only the first packet of a connection and the
+  /// others cost nothing; before those of others (NF_IP_PRI_NAT_SRC), because the first that translates the source is
+  /// the last that is asked.
   void inbound_guard() {
     if (s.proxy_port_access == ProxyPortAccess::capture) return;
-    begin(chain_name::inbound_guard, ChainType::filter, Hook::input, priority_filter);
+    begin(chain_name::inbound_guard, ChainType::nat, Hook::input, priority_filter);
     other_family_passes();
     running_connections_pass();
     add("loopback", {in(loopback_interface)}, Pass{});

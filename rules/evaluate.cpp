@@ -85,10 +85,10 @@ bool decides(const Action& action) {
 }
 
 /// nf_nat_core.c: NAT chains are not called at their own priority but in its order, all from the one hook of NAT
-/// (NF_IP_PRI_NAT_DST, linux/netfilter_ipv4.h).
+/// (NF_IP_PRI_NAT_DST, on input NF_IP_PRI_NAT_SRC, linux/netfilter_ipv4.h).
 std::pair<int, int> place_of(const AskedChain& chain) {
-  constexpr int nat_hook_priority = -100;
-  return {chain.type == ChainType::nat ? nat_hook_priority : chain.priority, chain.priority};
+  if (chain.type != ChainType::nat) return {chain.priority, chain.priority};
+  return {chain.hook == Hook::input ? 100 : -100, chain.priority};
 }
 
 class Walk {
@@ -117,8 +117,9 @@ class Walk {
     std::stable_sort(chains.begin(), chains.end(),
                      [](const auto* a, const auto* b) { return place_of(*a) < place_of(*b); });
     for (const AskedChain* chain : chains) {
-      // nf_nat_core.c:nf_nat_inet_fn: the first NAT chain that translates is the last that is asked.
-      const bool settled = packet_.rewritten && chain->type == ChainType::nat;
+      // nf_nat_core.c:nf_nat_inet_fn: the first NAT chain that translates is the last that is asked; on input it is the
+      // source that would be.
+      const bool settled = packet_.rewritten && chain->type == ChainType::nat && hook != Hook::input;
       if (!settled && !final_for_all(decision_.verdict)) through(*chain);
     }
   }
@@ -194,7 +195,8 @@ class Walk {
   /// Whether passing here is what happens to the connection: the chains that capture. The others only prepare or
   /// refuse.
   static bool is_main(const AskedChain& chain) {
-    return chain.ours && (chain.type == ChainType::nat || chain.name == chain_name::inbound_tproxy);
+    if (!chain.ours) return false;
+    return chain.name == chain_name::inbound_tproxy || (chain.type == ChainType::nat && chain.hook != Hook::input);
   }
 
   /// nf_nat_redirect.c: a local packet goes to the loopback address, an arriving one to its interface's own address.

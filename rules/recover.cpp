@@ -200,11 +200,41 @@ class Recovering {
     const Chain* chain = ruleset_.find_chain(chain_name::outbound);
     if (chain == nullptr) return;
     set("priority", std::to_string(chain->priority));
-    for (const Rule& rule : chain->rules) outbound_rule(rule);
+    std::vector<const Rule*> rules;
+    for (const Rule& rule : chain->rules) rules.push_back(&rule);
+    refused_family(rules);
+    for (const Rule* rule : rules) outbound_rule(*rule);
     ports_for_uids(*chain);
-    named_loopback(*chain);
+    named_loopback(rules);
     tunnels_of_hairpin(*chain);
   }
+
+  static std::optional<Family> family_of(const Rule& rule) {
+    if (find<Ipv4In>(rule) != nullptr) return Family::ipv4;
+    if (find<Ipv6In>(rule) != nullptr) return Family::ipv6;
+    const auto* family = find<FamilyIs>(rule);
+    return family == nullptr ? std::nullopt : std::optional(family->family);
+  }
+
+  /// The family that --ip-family leaves alone is named by the chain that refuses it, and by none if that is not there.
+  void refused_family(std::vector<const Rule*>& rules) {
+    const auto passing =
+        std::find_if(rules.begin(), rules.end(), [](auto* rule) { return rule->name == "other-family"; });
+    if (passing == rules.end()) return;
+    other_family_ = family_of(**passing);
+    const Chain* chain = ruleset_.find_chain(chain_name::outbound_reject);
+    if (chain == nullptr || std::any_of(chain->rules.begin(), chain->rules.end(), [](const Rule& rule) {
+          return rule.name == "other-family" && std::holds_alternative<Pass>(rule.action);
+        }))
+      return;
+    other_family_is_named_ = true;
+    for (const Rule& rule : chain->rules) {
+      if (std::holds_alternative<Pass>(rule.action) && family_of(rule) == other_family_) rules.push_back(&rule);
+    }
+  }
+
+  /// Whether rules tell what the options say of this family.
+  [[nodiscard]] bool is_named(Family family) const { return other_family_ != family || other_family_is_named_; }
 
   void outbound_rule(const Rule& rule) {
     const auto* redirect = std::get_if<Redirect>(&rule.action);
@@ -331,13 +361,14 @@ class Recovering {
   }
 
   /// Loopback networks that outbound-cidrs names are those that no rule lets pass.
-  void named_loopback(const Chain& chain) {
+  void named_loopback(const std::vector<const Rule*>& rules) {
     bool all_of_lo = false;
     Ranges<Ipv4> passing_v4;
     Ranges<Ipv6> passing_v6;
     Ranges<Ipv4> captured;
     std::optional<Ranges<Ipv4>> hairpin;  // which names the whole of loopback-cidr
-    for (const Rule& rule : chain.rules) {
+    for (const Rule* at : rules) {
+      const Rule& rule = *at;
       const bool on_lo = find<InterfaceIn>(rule) != nullptr;
       const auto* four = find<Ipv4In>(rule);
       if (rule.name == "outbound") captured = four != nullptr ? ranges(four->addresses) : captured_by(rule, captured);
@@ -347,16 +378,29 @@ class Recovering {
       if (four != nullptr && !on_lo) passing_v4 = ranges(four->addresses);
       if (const auto* six = find<Ipv6In>(rule); six != nullptr && !on_lo) passing_v6 = ranges(six->addresses);
     }
+    const Ranges<Ipv6> loopback_v6{{Ipv6{0, 1}, Ipv6{0, 1}}};
+    if (!is_named(Family::ipv4)) passing_v4 = loopback_network();
+    if (!is_named(Family::ipv6)) passing_v6 = loopback_v6;
     if (all_of_lo) {
       if (passing_v4.size() == 1) set("loopback-cidr", networks(passing_v4));
       return;
     }
     const Ranges<Ipv4> loopback_v4 = hairpin ? *hairpin : loopback_of(passing_v4, captured);
-    const Ranges<Ipv6> loopback_v6{{Ipv6{0, 1}, Ipv6{0, 1}}};
     set("loopback-cidr", networks(loopback_v4));
     Ranges<Ipv4> named_v4 = loopback_v4.without(passing_v4);
-    const Ranges<Ipv6> named_v6 = loopback_v6.without(passing_v6);
-    if (named_v4.empty() && named_v6.empty()) named_v4 = one_beside(loopback_v4, captured);
+    Ranges<Ipv6> named_v6 = loopback_v6.without(passing_v6);
+    if (named_v4.empty() && named_v6.empty()) {
+      // One network was named, or lo would pass as a whole: in a family of which no rule tells, any will do.
+      if (!is_named(Family::ipv6)) {
+        named_v6 = loopback_v6;
+      } else if (!is_named(Family::ipv4)) {
+        named_v4 = loopback_network();
+      } else {
+        // What of a family that is left alone would be captured is told by no rule.
+        const bool told = other_family_ != Family::ipv4;
+        named_v4 = one_beside(loopback_v4, told ? captured : Ranges<Ipv4>{every_address<Ipv4>()});
+      }
+    }
     if (!named_v4.empty()) add("outbound-cidrs", networks(named_v4));
     if (!named_v6.empty()) add("outbound-cidrs", networks(named_v6));
   }
@@ -374,9 +418,7 @@ class Recovering {
 
   /// The IPv4 addresses of a rule that names none: all, unless it is for IPv6.
   static Ranges<Ipv4> captured_by(const Rule& rule, const Ranges<Ipv4>& before) {
-    const auto* family = find<FamilyIs>(rule);
-    const bool ipv6 = find<Ipv6In>(rule) != nullptr || (family != nullptr && family->family == Family::ipv6);
-    return ipv6 ? before : Ranges<Ipv4>{every_address<Ipv4>()};
+    return family_of(rule) == Family::ipv6 ? before : Ranges<Ipv4>{every_address<Ipv4>()};
   }
 
   /// What --loopback-cidr may have been, where some of it is captured because --outbound-cidrs names it: the default if
@@ -521,6 +563,8 @@ class Recovering {
 
   const Ruleset& ruleset_;
   Recovered result_;
+  std::optional<Family> other_family_;       ///< which --ip-family leaves alone
+  bool other_family_is_named_ = false;       ///< by rules that refuse it
   std::optional<Ranges<Gid>> first_groups_;  ///< of the first rule about groups
 };
 

@@ -223,7 +223,7 @@ struct Ruleset {
 namespace chain_name {
 inline constexpr std::string_view outbound = "outbound";                // nat output
 inline constexpr std::string_view inbound = "inbound";                  // nat prerouting
-inline constexpr std::string_view inbound_guard = "inbound_guard";      // filter input
+inline constexpr std::string_view inbound_guard = "inbound_guard";      // nat input
 inline constexpr std::string_view inbound_invalid = "inbound_invalid";  // filter prerouting, after conntrack
 inline constexpr std::string_view inbound_tproxy = "inbound_tproxy";    // filter prerouting
 inline constexpr std::string_view outbound_route = "outbound_route";    // route output

@@ -269,7 +269,7 @@ int main(void) {
   send_table();
   send_chain("outbound", "nat", NF_INET_LOCAL_OUT, -105);
   send_chain("inbound", "nat", NF_INET_PRE_ROUTING, -105);
-  send_chain("inbound_guard", "filter", NF_INET_LOCAL_IN, 0);
+  send_chain("inbound_guard", "nat", NF_INET_LOCAL_IN, 0);
   send_outbound_rules();
   send_inbound_rules();
   nftnl_batch_end(mnl_nlmsg_batch_current(batch), ++sequence);
