@@ -274,6 +274,18 @@ TEST_CASE("an arriving packet is delivered where it is addressed to this host, o
   CHECK(ruled({redirects, same}, to("10.9.0.2", Flow::inbound)) == "same");
 }
 
+TEST_CASE("on input NAT is about the source: asked of a redirected packet, too, and after the filters below 100") {
+  const AskedChain redirects = chain("nat", nat, prerouting, -100, {rule("redirected", {}, to_nine)});
+  const AskedChain guard = chain("guard", nat, input, 0, {rule("guard", {port_is(9)}, Drop{})});
+  const Connection arriving = to("10.9.0.2", Flow::inbound);
+  CHECK(ruled({redirects, guard}, arriving) == "guard");
+  const auto filter_at = [&](int priority) {
+    return chain("filter", filter, input, priority, {rule("filtered", {}, Drop{})});
+  };
+  CHECK(ruled({redirects, guard, filter_at(99)}, arriving) == "filtered");
+  CHECK(ruled({redirects, guard, filter_at(101)}, arriving) == "guard");
+}
+
 TEST_CASE("interfaces and owners are known only on the hooks where the kernel knows them") {
   const auto asked_on = [](Hook hook, const Match& match) {
     const Flow flow = hook == output ? Flow::outbound : Flow::inbound;
@@ -316,6 +328,7 @@ TEST_CASE("a rule that lets pass gives the decision its name where our own chain
   CHECK(named(chain("outbound", nat, output, -105, {passes}), true));
   CHECK_FALSE(named(chain("outbound", nat, output, -105, {passes}), false));
   CHECK_FALSE(named(chain("outbound_zone", filter, output, -300, {passes}), true));
+  CHECK_FALSE(named(chain("inbound_guard", nat, input, 0, {passes}), true));
   CHECK(named(chain("inbound_tproxy", filter, prerouting, -150, {passes}), true));
   CHECK_FALSE(named(chain("inbound_tproxy", filter, prerouting, -150, {passes}), false));
   // What was decided before is not renamed by what lets it pass.
