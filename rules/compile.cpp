@@ -11,6 +11,9 @@ constexpr int priority_mangle = -150;  // after conntrack, before NAT
 constexpr int priority_filter = 0;     // after NAT of the destination
 
 const Port dns_query_port = *Port::from(53);
+
+/// The most ranges of addresses in one set.
+constexpr std::size_t longest_set = 4096;
 const InterfacePattern loopback_interface{"lo", false};
 
 using Matches = std::vector<Match>;
@@ -360,13 +363,35 @@ class Compiler {
     std::vector<Matches> alternatives;
     if (all_v4 && emits(Family::ipv4)) alternatives.push_back({FamilyIs{Family::ipv4}});
     if (!all_v4 && !wanted.v4.empty() && emits(Family::ipv4)) {
-      alternatives.push_back({Ipv4In{side, list(set + "_v4", wanted.v4)}});
+      list_addresses(alternatives, side, set + "_v4", wanted.v4);
     }
     if (all_v6 && emits(Family::ipv6)) alternatives.push_back({FamilyIs{Family::ipv6}});
     if (!all_v6 && !wanted.v6.empty() && emits(Family::ipv6)) {
-      alternatives.push_back({Ipv6In{side, list(set + "_v6", wanted.v6)}});
+      list_addresses(alternatives, side, set + "_v6", wanted.v6);
     }
     return alternatives;
+  }
+
+  /// A very long list is divided into pieces, each behind the range that it lies in. Of the pieces a connection meets
+  /// one at most, and walks a smaller tree; and the kernel, which for every 32 KB of a listing walks a set from its
+  /// beginning (nf_tables_dump_set), lists pieces in a time that grows with the list and not with its square.
+  template <typename Address>
+  void list_addresses(std::vector<Matches>& alternatives, Side side, const std::string& set,
+                      const Ranges<Address>& wanted) {
+    const std::size_t pieces = (wanted.size() + longest_set - 1) / longest_set;
+    if (pieces <= 1) {
+      alternatives.push_back({AddressIn<Address>{side, list(set, wanted)}});
+      return;
+    }
+    const auto start_of = [&](std::size_t piece) {
+      return wanted.begin() + static_cast<std::ptrdiff_t>(wanted.size() * piece / pieces);
+    };
+    for (std::size_t piece = 0; piece < pieces; ++piece) {
+      const Ranges<Address> part(std::vector<Range<Address>>(start_of(piece), start_of(piece + 1)));
+      const Range<Address> around{part.front().first, std::prev(part.end())->last};
+      const SetRef listed{named_set(set + "_" + std::to_string(piece + 1), part)};
+      alternatives.push_back({AddressIn<Address>{side, around}, AddressIn<Address>{side, listed}});
+    }
   }
 
   /// Rules for a family that is let through at the top of the chain would never be reached.

@@ -224,7 +224,7 @@ class FamilyTranslator {
   /// Every combination of the alternatives of the rule's matches.
   void append_alternatives(const Rule& rule, IptablesTableKind kind, std::vector<IptablesRule>& rules) {
     std::vector<IptablesRule> combined = {IptablesRule{rule.name, {}, {}, {}, {}, {}, {}, Return{}}};
-    for (const Match& match : rule.matches) {
+    for (const Match& match : without_enclosing_ranges(rule.matches)) {
       const Alternatives alternatives = std::visit(Expander(ruleset_, family_), match);
       std::vector<IptablesRule> longer;
       longer.reserve(combined.size() * alternatives.size());
@@ -304,7 +304,7 @@ std::optional<TooManyRules> too_many(const Ruleset& ruleset) {
     for (const Chain& chain : ruleset.chains) {
       for (const Rule& rule : chain.rules) {
         std::size_t count = 1;
-        for (const Match& match : rule.matches) {
+        for (const Match& match : without_enclosing_ranges(rule.matches)) {
           count = product(count, std::visit(Expander(ruleset, family), match).size());
         }
         total += count;

@@ -37,6 +37,20 @@ class Joining {
     rules = std::move(joined);
   }
 
+  /// The pieces of a very long list become the list.
+  void join_pieces(std::vector<Rule>& rules) {
+    std::vector<Rule> joined;
+    bool after_a_piece = false;
+    for (Rule& rule : rules) {
+      std::vector<Match> lists = without_enclosing_ranges(rule.matches);
+      const bool is_piece = lists.size() < rule.matches.size();
+      rule.matches = std::move(lists);
+      if (!is_piece || !after_a_piece || !takes(joined.back(), rule)) joined.push_back(std::move(rule));
+      after_a_piece = is_piece;
+    }
+    rules = std::move(joined);
+  }
+
  private:
   /// The rule without the match of this family; nothing where it has none.
   static std::optional<Rule> without(const Rule& rule, Family family) {
@@ -570,7 +584,11 @@ class Recovering {
 
 }  // namespace
 
-Recovered recover(const Ruleset& ruleset) { return Recovering(ruleset).run(); }
+Recovered recover(const Ruleset& ruleset) {
+  Ruleset whole = ruleset;
+  for (Chain& chain : whole.chains) Joining(whole).join_pieces(chain.rules);
+  return Recovering(whole).run();
+}
 
 Ruleset without_iptables_repetitions(Ruleset ruleset) {
   for (Chain& chain : ruleset.chains) Joining(ruleset).join(chain.rules);

@@ -38,4 +38,28 @@ std::string_view to_text(Hook hook) {
   return "";
 }
 
+namespace {
+
+template <typename Address>
+bool encloses(const Match& match, const Match& next) {
+  const auto* range = std::get_if<AddressIn<Address>>(&match);
+  const auto* list = std::get_if<AddressIn<Address>>(&next);
+  return range != nullptr && list != nullptr && range->side == list->side &&
+         std::holds_alternative<Range<Address>>(range->addresses) && std::holds_alternative<SetRef>(list->addresses);
+}
+
+}  // namespace
+
+std::vector<Match> without_enclosing_ranges(const std::vector<Match>& matches) {
+  std::vector<Match> kept;
+  for (std::size_t at = 0; at < matches.size(); ++at) {
+    const bool last = at + 1 == matches.size();
+    if (!last && (encloses<Ipv4>(matches[at], matches[at + 1]) || encloses<Ipv6>(matches[at], matches[at + 1]))) {
+      continue;
+    }
+    kept.push_back(matches[at]);
+  }
+  return kept;
+}
+
 }  // namespace sluice

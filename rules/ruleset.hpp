@@ -234,6 +234,9 @@ inline constexpr std::string_view outbound_reject = "outbound_reject";  // filte
 std::string_view to_text(ChainType type);
 std::string_view to_text(Hook hook);
 
+/// The matches without each range of addresses that stands before the set it encloses: it only spares a lookup.
+std::vector<Match> without_enclosing_ranges(const std::vector<Match>& matches);
+
 /// For `std::visit` with one lambda per alternative; a forgotten alternative does not compile.
 template <typename... Lambdas>
 struct Overloaded : Lambdas... {

@@ -31,10 +31,7 @@ class MatchEncoder {
  public:
   MatchEncoder(Expressions& out, const Ruleset& sets) : out_(out), sets_(sets) {}
 
-  void operator()(const FamilyIs& m) const {
-    const std::uint8_t protocol = m.family == Family::ipv4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
-    load_and_compare(MetaLoad{NFT_META_NFPROTO}, {protocol});
-  }
+  void operator()(const FamilyIs& m) { require_family(m.family == Family::ipv4 ? NFPROTO_IPV4 : NFPROTO_IPV6); }
   void operator()(const ProtocolIs& m) const {
     load_and_compare(MetaLoad{NFT_META_L4PROTO}, {static_cast<std::uint8_t>(m.protocol)});
   }
@@ -47,8 +44,8 @@ class MatchEncoder {
     out_.push_back(Compare{NFT_CMP_NEQ, network(m.port)});
   }
   template <typename Address>
-  void operator()(const AddressIn<Address>& m) const {
-    load_and_compare(MetaLoad{NFT_META_NFPROTO}, {Layout<Address>::protocol});
+  void operator()(const AddressIn<Address>& m) {
+    require_family(Layout<Address>::protocol);
     out_.push_back(PayloadLoad{NFT_PAYLOAD_NETWORK_HEADER, offset_of<Address>(m.side), Address::bits / 8});
     const auto* range = std::get_if<Range<Address>>(&m.addresses);
     const auto cidr = range == nullptr || range->single() ? std::nullopt : cidr_of(*range);
@@ -93,6 +90,13 @@ class MatchEncoder {
   }
 
  private:
+  /// Once in a rule, as nft does.
+  void require_family(std::uint8_t protocol) {
+    if (family_ == protocol) return;
+    load_and_compare(MetaLoad{NFT_META_NFPROTO}, {protocol});
+    family_ = protocol;
+  }
+
   void load_and_compare(const Expression& load, const RegisterValue& value) const {
     out_.push_back(load);
     out_.push_back(Compare{NFT_CMP_EQ, value});
@@ -142,6 +146,7 @@ class MatchEncoder {
 
   Expressions& out_;
   const Ruleset& sets_;
+  std::uint8_t family_ = NFPROTO_UNSPEC;  ///< that the rule requires already
 };
 
 /// The one family that a rule's matches leave, if they name one.
@@ -236,7 +241,9 @@ class Guess {
   std::optional<Match> next_match() {
     if (const auto* load = take<MetaLoad>()) return after_meta(load->key);
     if (const auto* load = take<ConntrackLoad>()) return after_conntrack(load->key);
-    if (const auto* load = take<PayloadLoad>()) return after_payload(*load);
+    if (const auto* load = take<PayloadLoad>()) {
+      return load->base == NFT_PAYLOAD_NETWORK_HEADER ? address_of_family(*load) : after_payload(*load);
+    }
     if (take<FibLoad>() != nullptr) {
       const auto* compare = take<Compare>();
       if (compare == nullptr) return std::nullopt;
@@ -276,12 +283,15 @@ class Guess {
   std::optional<Match> after_family() {
     const auto* compare = take<Compare>();
     if (compare == nullptr || compare->value.size() != 1) return std::nullopt;
+    family_ = compare->value[0] == NFPROTO_IPV4 ? Family::ipv4 : Family::ipv6;
     const auto* load = peek<PayloadLoad>();
-    if (load != nullptr && load->base == NFT_PAYLOAD_NETWORK_HEADER) {
-      const PayloadLoad address = *take<PayloadLoad>();
-      return compare->value[0] == NFPROTO_IPV4 ? address_match<Ipv4>(address) : address_match<Ipv6>(address);
-    }
-    return FamilyIs{compare->value[0] == NFPROTO_IPV4 ? Family::ipv4 : Family::ipv6};
+    if (load == nullptr || load->base != NFT_PAYLOAD_NETWORK_HEADER) return FamilyIs{*family_};
+    return address_of_family(*take<PayloadLoad>());
+  }
+
+  std::optional<Match> address_of_family(const PayloadLoad& load) {
+    if (!family_) return std::nullopt;
+    return family_ == Family::ipv4 ? address_match<Ipv4>(load) : address_match<Ipv6>(load);
   }
 
   std::optional<Match> after_conntrack(std::uint32_t key) {
@@ -422,6 +432,7 @@ class Guess {
 
   const Expressions& in_;
   std::size_t at_ = 0;
+  std::optional<Family> family_;  ///< that the rule has named so far
 };
 
 /// nft loads of a network whose prefix is whole bytes only those bytes; sluice loads the address and masks it. Both
@@ -479,7 +490,8 @@ bool is_encoded_as(const Rule& rule, const Ruleset& sets, const Expressions& exp
 Expressions to_expressions(const Rule& rule, const Ruleset& sets) {
   Expressions out;
   out.reserve(12);  // grown one by one, a rule's expressions would be moved several times
-  for (const Match& match : rule.matches) std::visit(MatchEncoder(out, sets), match);
+  MatchEncoder encoder(out, sets);
+  for (const Match& match : rule.matches) std::visit(encoder, match);
   out.push_back(Count{});
   std::visit(ActionEncoder{out, only_family(rule)}, rule.action);
   return out;

@@ -25,6 +25,7 @@ const Ruleset sets{{{"some_ports", Ranges<Port>{ports(80, 90), ports(443, 443)}}
                     {"some_uids", Ranges<Uid>{{Uid{1}, Uid{5}}, {Uid{9}, Uid{9}}}},
                     {"two_uids", Ranges<Uid>{{Uid{1}, Uid{1}}, {Uid{9}, Uid{9}}}},
                     {"some_names", InterfaceSet{{"eth", true}, {"lo", false}}},
+                    {"some_v6", Ranges<Ipv6>{{v6("fd00::1"), v6("fd00::9")}, {v6("fd00::b"), v6("fd00::b")}}},
                     {"some_v4", Ranges<Ipv4>{{v4("10.0.0.0"), v4("10.0.0.9")}, {v4("11.0.0.0"), v4("11.0.0.0")}}}},
                    {}};
 
@@ -46,6 +47,10 @@ const std::vector<std::vector<Match>> matches = {
     {Ipv4In{Side::source, Range<Ipv4>{v4("10.0.0.1"), v4("10.0.0.7")}}},
     {Ipv4In{Side::destination, Range<Ipv4>{v4("0.0.0.0"), v4("255.255.255.255")}}},
     {Ipv4In{Side::destination, SetRef{"some_v4"}}},
+    {Ipv4In{Side::destination, Range<Ipv4>{v4("10.0.0.0"), v4("11.0.0.0")}},
+     Ipv4In{Side::destination, SetRef{"some_v4"}}},
+    {Ipv6In{Side::source, range_of(Cidr<Ipv6>{v6("fd00::"), 65})}, Ipv6In{Side::source, SetRef{"some_v6"}}},
+    {FamilyIs{Family::ipv4}, tcp, Ipv4In{Side::destination, SetRef{"some_v4"}}},
     {Ipv6In{Side::destination, Range<Ipv6>{v6("::1"), v6("::1")}}},
     {Ipv6In{Side::source, range_of(Cidr<Ipv6>{v6("fd00::"), 65})}},
     {InterfaceIn{Direction::in, InterfacePattern{"eth0", false}}},
@@ -167,6 +172,19 @@ TEST_CASE("the bytes are those that nft 1.0.6 writes") {
         Expressions{MetaLoad{NFT_META_NFPROTO}, Compare{NFT_CMP_EQ, {2}},
                     PayloadLoad{NFT_PAYLOAD_NETWORK_HEADER, 16, 4}, And{{0xff, 0x80, 0, 0}},
                     Compare{NFT_CMP_EQ, {10, 0, 0, 0}}});
+  // The family once: [ meta load nfproto => reg 1 ] [ cmp eq reg 1 0x00000002 ] [ payload load 4b @ network header + 16
+  // => reg 1 ] [ cmp gte reg 1 0x0000000a ] [ cmp lte reg 1 0x7f01000a ] [ payload load 4b @ network header + 16 => reg
+  // 1 ] [ lookup reg 1 set some_v4 ]
+  Expressions piece = to_expressions({"r",
+                                      {Ipv4In{Side::destination, Range<Ipv4>{v4("10.0.0.0"), v4("10.0.1.127")}},
+                                       Ipv4In{Side::destination, SetRef{"some_v4"}}},
+                                      Pass{}},
+                                     sets);
+  piece.resize(piece.size() - 2);
+  CHECK(piece == Expressions{MetaLoad{NFT_META_NFPROTO}, Compare{NFT_CMP_EQ, {2}},
+                             PayloadLoad{NFT_PAYLOAD_NETWORK_HEADER, 16, 4}, Compare{NFT_CMP_GTE, {10, 0, 0, 0}},
+                             Compare{NFT_CMP_LTE, {10, 0, 1, 127}}, PayloadLoad{NFT_PAYLOAD_NETWORK_HEADER, 16, 4},
+                             Lookup{"some_v4"}});
 }
 
 TEST_CASE("an interval set is written as nft writes it") {

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 
+#include "rules/evaluate.hpp"
+#include "rules/iptables.hpp"
+#include "rules/recover.hpp"
 #include "tests/rules/support.hpp"
 
 using namespace sluice;
@@ -178,4 +181,79 @@ TEST_CASE("no rule stands behind one that always decides before it") {
       }
     }
   }
+}
+
+namespace {
+
+/// Networks that cannot be merged: every second /25 from 10.0.0.0 on.
+std::string every_second(unsigned count) {
+  std::string text;
+  for (unsigned number = 0; number < count; ++number) {
+    if (number > 0) text += ',';
+    text.append("10.").append(std::to_string(number >> 8)).append(".").append(std::to_string(number & 255U));
+    text += ".0/25";
+  }
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("a list of 4,096 networks is one set, a longer one is divided, each piece behind the range it lies in") {
+  CHECK(chain_text(compile(config({{"exclude-outbound-cidrs", every_second(4096)}})), "outbound")
+            .find("[exclude-cidr] ip daddr @exclude_outbound_v4 accept\n") != std::string::npos);
+  const Config divided = config({{"exclude-outbound-cidrs", every_second(9000)}, {"udp", "reject:443"}});
+  const Ruleset ruleset = compile(divided);
+  for (const char* chain : {"outbound", "outbound_reject"}) {
+    CHECK(chain_text(ruleset, chain)
+              .find("[exclude-cidr] ip daddr 10.0.0.0-10.11.183.127 ip daddr "
+                    "@exclude_outbound_v4_1 accept\n"
+                    "[exclude-cidr] ip daddr 10.11.184.0-10.23.111.127 ip daddr "
+                    "@exclude_outbound_v4_2 accept\n"
+                    "[exclude-cidr] ip daddr 10.23.112.0-10.35.39.127 ip daddr "
+                    "@exclude_outbound_v4_3 accept\n") != std::string::npos);
+  }
+  CHECK(ruleset.sets.size() == 3);
+  Ranges<Ipv4> together;
+  for (const Set& set : ruleset.sets) {
+    const auto& piece = std::get<Ranges<Ipv4>>(set.elements);
+    CHECK(piece.size() == 3000);
+    together = together.united(piece);
+  }
+  CHECK(together == divided->exclude_outbound_cidrs.v4);
+}
+
+TEST_CASE("a divided list decides as a whole one, in every backend, and is told as the list") {
+  const Config divided = config({{"exclude-outbound-cidrs", every_second(9000) + ",fd00::/8"}});
+  const Ruleset ruleset = compile(divided);
+  const auto& excluded = divided->exclude_outbound_cidrs.v4;
+  Connection connection;
+  connection.flow = Flow::outbound;
+  connection.protocol = 6;
+  connection.source = *parse_address("10.250.0.2");
+  connection.interface = "eth0";
+  connection.uid = Uid{1000};
+  connection.destination_port = 80;
+  const auto captured = [&](const std::optional<Ipv4>& address) {
+    connection.destination = address.value();
+    return std::holds_alternative<Redirect>(evaluate(ruleset, connection).verdict);
+  };
+  for (const Range<Ipv4>& network : excluded) {
+    REQUIRE_FALSE(captured(network.first));
+    REQUIRE_FALSE(captured(network.last));
+    REQUIRE(captured(previous(network.first)));
+    REQUIRE(captured(next(network.last)));
+  }
+
+  const auto translated = to_iptables(ruleset);
+  std::size_t rules = 0;
+  for (const IptablesTable& table : std::get<IptablesRuleset>(translated).tables) {
+    for (const IptablesChain& chain : table.chains) {
+      rules += static_cast<std::size_t>(std::count_if(chain.rules.begin(), chain.rules.end(),
+                                                      [](const auto& rule) { return rule.name == "exclude-cidr"; }));
+    }
+  }
+  CHECK(rules == 9001);
+
+  const Recovered recovered = recover(ruleset);
+  CHECK(compile(config_of(recovered).value()) == ruleset);
 }
