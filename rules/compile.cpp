@@ -13,7 +13,7 @@ constexpr int priority_filter = 0;     // after NAT of the destination
 const Port dns_query_port = *Port::from(53);
 
 /// The most ranges of addresses in one set.
-constexpr std::size_t longest_set = 4096;
+constexpr std::size_t longest_set = 2048;
 const InterfacePattern loopback_interface{"lo", false};
 
 using Matches = std::vector<Match>;
