@@ -5,6 +5,7 @@ rules that send every connection there. Where there are no rules, the same liste
 """
 
 import contextlib
+import os
 import subprocess
 
 from measure import WORK, compile_c, configuration, in_turn, inside, median, namespaces, networks, print_table
@@ -13,12 +14,14 @@ SERVER = "10.0.50.200"  # between two networks that are excluded, so that a list
 EXCLUSIONS = (0, 100, 1_000, 10_000)
 CONNECTIONS = 400
 PACKETS = 2_000
+CLIENTS, LISTENERS = 1, 1  # processors
 POD, PEER = "10.9.0.2", "10.9.0.1"
 
 
 @contextlib.contextmanager
 def served(traffic, name, kind, port):
-    with subprocess.Popen(["ip", "netns", "exec", name, traffic, "serve", kind, str(port)], stdout=subprocess.PIPE, text=True) as server:
+    command = ["ip", "netns", "exec", name, *on_processor(LISTENERS), traffic, "serve", kind, str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout.readline() == "ready\n", f"no listener on {port} in {name}"
             yield
@@ -26,8 +29,13 @@ def served(traffic, name, kind, port):
             server.kill()
 
 
+def on_processor(number):
+    """Nothing moves from one to another between two runs, which costs more than most rules do."""
+    return ["taskset", "--cpu-list", str(number % os.cpu_count())]
+
+
 def nanoseconds(traffic, name, *arguments):
-    return [int(line) for line in inside(name, traffic, *arguments, timeout=120).split()]
+    return [int(line) for line in inside(name, *on_processor(CLIENTS), traffic, *arguments, timeout=120).split()]
 
 
 def nat_chain(rules):
