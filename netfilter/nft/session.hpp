@@ -58,6 +58,10 @@ class NftSession {
   bool heard_nothing_ = false;
 };
 
+/// The generation of a namespace in which no transaction was ever committed, so that its ruleset is empty
+/// (nf_tables_api.c: nf_tables_init_net). It does not come again: the count goes on from there.
+inline constexpr std::uint32_t untouched_generation = 1;
+
 /// How often something that changed meanwhile is read again.
 inline constexpr int read_limit = 100;
 

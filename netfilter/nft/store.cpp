@@ -84,8 +84,11 @@ Outcome install(NftSession& session, NftStore& wanted, NftStore& other) {
   return until_done(session, "apply the rules", left, [&]() -> std::optional<Outcome> {
     const std::uint32_t at = session.generation();
     session.begin_reading(at);
-    wanted.read(session);
-    other.read(session);
+    // Stores that were never read hold nothing.
+    if (at != untouched_generation) {
+      wanted.read(session);
+      other.read(session);
+    }
     // Where nothing is there, the kernel tells whether that is still so: it refuses a batch for an older generation.
     if ((wanted.present() || other.present()) && !session.consistent()) return std::nullopt;
     if (!other.present() && wanted.differences().empty()) return sent.value_or(Outcome::unchanged);
