@@ -313,8 +313,10 @@ class Recovering {
     const Ranges<Gid> groups = ranges(gid->gids);
     const auto* set_of_them = std::get_if<SetRef>(&gid->gids);
     const bool named = set_of_them != nullptr && !set_of_them->name.starts_with(joined_set);
-    const bool excluded = named ? set_of_them->name == "exclude_gids" : !groups.contains(Gid{Gid::highest});
     const Ranges<Gid> everyone{{Gid{0}, Gid{Gid::highest}}};
+    // Those that are not in only-gids are never all.
+    const bool seem_excluded = !groups.contains(Gid{Gid::highest}) || groups == everyone;
+    const bool excluded = named ? set_of_them->name == "exclude_gids" : seem_excluded;
     if (excluded && !first_groups_) {
       set("exclude-gids", elements(groups));
     } else {

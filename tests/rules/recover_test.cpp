@@ -53,6 +53,8 @@ TEST_CASE("the options recovered from rules make the same rules again") {
       {{"only-gids", "0"}},
       {{"exclude-gids", "0-7,9-4294967294"}},
       {{"exclude-gids", "5-4294967294"}},
+      {{"exclude-gids", "0-4294967294"}},
+      {{"exclude-gids", "0-4294967294"}, {"only-gids", "7"}},
       {{"exclude-gids", "5-4294967294"}, {"only-gids", "0-9"}},
       {{"exclude-gids", "0-1079975486"}, {"only-gids", "24-4294967294"}},
       {{"exclude-gids", "5-4294967294"}, {"only-gids", "24-4294967294"}},
