@@ -2,6 +2,7 @@
 // text to end.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -13,11 +14,16 @@
 
 namespace sluice::netfilter {
 
-/// The attributes of one message or of one nested attribute, by type. Of several with one type the last counts. They
-/// are few, and each is asked for once or twice, so nothing is noted down: finding one is walking over all.
+/// The attributes of one message or of one nested attribute, by type. Of several with one type the last counts. Those
+/// of the lowest types, which are nearly all that is ever asked for, are noted down; to find another is to walk over
+/// all.
 class Attributes {
  public:
-  explicit Attributes(std::span<const std::byte> payload) : payload_(payload) {}
+  explicit Attributes(std::span<const std::byte> payload) : payload_(payload) {
+    for_each_attribute(payload_, [&](const nlattr& attribute) {
+      if (type_of(attribute) < noted_.size()) noted_[type_of(attribute)] = &attribute;
+    });
+  }
   /// Of a message, after its header of `Header`'s type.
   template <typename Header>
   static Attributes after(const nlmsghdr& message) {
@@ -46,6 +52,7 @@ class Attributes {
     return attribute != nullptr ? payload_of(*attribute) : std::span<const std::byte>();
   }
   [[nodiscard]] const nlattr* find(std::size_t type) const {
+    if (type < noted_.size()) return noted_[type];
     const nlattr* found = nullptr;
     for_each_attribute(payload_, [&](const nlattr& attribute) {
       if (type_of(attribute) == type) found = &attribute;
@@ -55,6 +62,7 @@ class Attributes {
 
  private:
   std::span<const std::byte> payload_;
+  std::array<const nlattr*, 8> noted_{};
 };
 
 /// The header of `Header`'s type at the front of a message; null where the message is too short for it.

@@ -13,7 +13,7 @@ namespace sluice::netfilter {
 namespace {
 
 // Netlink dumps fill buffers of up to 32 KiB (NLMSG_GOODSIZE and the reader's own size, af_netlink.c:netlink_dump).
-constexpr std::size_t inbox_size = 64 * 1024;
+constexpr std::size_t inbox_size = 32 * 1024;
 constexpr int interrupted_limit = 1000;
 // The kernel reports an overrun once, and then what is still queued.
 constexpr int overrun_limit = 100;
@@ -32,8 +32,8 @@ NetlinkSocket::NetlinkSocket(int bus)
     throw KernelError(error, "open a netlink socket", {},
                       denied(error) ? remedy_for_denial() : "the kernel must be built with CONFIG_NETFILTER_NETLINK");
   }
-  if (mnl_socket_bind(socket_.get(), 0, MNL_SOCKET_AUTOPID) < 0) throw KernelError(errno, "bind a netlink socket");
-  // Both are refinements: an old kernel without them still answers, only more tersely or at greater length.
+  // The kernel gives it an address with the first request (af_netlink.c:netlink_sendmsg). Both options are refinements:
+  // an old kernel without them still answers, only more tersely or at greater length.
   int on = 1;
   mnl_socket_setsockopt(socket_.get(), NETLINK_EXT_ACK, &on, sizeof on);
   mnl_socket_setsockopt(socket_.get(), NETLINK_CAP_ACK, &on, sizeof on);

@@ -374,12 +374,13 @@ class Compiler {
 
   /// A very long list is divided into pieces, each behind the range that it lies in. Of the pieces a connection meets
   /// one at most, and walks a smaller tree; and the kernel, which for every 32 KB of a listing walks a set from its
-  /// beginning (nf_tables_dump_set), lists pieces in a time that grows with the list and not with its square.
+  /// beginning (nf_tables_dump_set), lists pieces in a time that grows with the list and not with its square. Single
+  /// addresses need no tree.
   template <typename Address>
   void list_addresses(std::vector<Matches>& alternatives, Side side, const std::string& set,
                       const Ranges<Address>& wanted) {
     const std::size_t pieces = (wanted.size() + longest_set - 1) / longest_set;
-    if (pieces <= 1) {
+    if (pieces <= 1 || wanted.all_single()) {
       alternatives.push_back({AddressIn<Address>{side, list(set, wanted)}});
       return;
     }

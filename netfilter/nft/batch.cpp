@@ -107,7 +107,9 @@ SealedBatch::Result SealedBatch::send(NetlinkSocket& socket) const {
     return true;
   };
   try {
-    for (;;) {
+    // Answers come in the order of the messages (nfnetlink.c:nfnl_err_deliver), and the last message is always
+    // answered.
+    while (!acknowledged) {
       const NetlinkSocket::Read read = socket.receive();
       if (read == NetlinkSocket::Read::overrun) return Result::unknown;
       if (read == NetlinkSocket::Read::nothing) break;

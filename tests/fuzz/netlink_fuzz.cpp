@@ -92,7 +92,6 @@ FakeKernel kernel;
 
 extern "C" {
 mnl_socket* __real_mnl_socket_open2(int bus, int flags);
-int __real_mnl_socket_bind(mnl_socket* socket, unsigned groups, pid_t pid);
 int __real_mnl_socket_close(mnl_socket* socket);
 int __real_mnl_socket_setsockopt(const mnl_socket* socket, int type, void* value, socklen_t length);
 int __real_mnl_socket_get_fd(const mnl_socket* socket);
@@ -102,9 +101,6 @@ ssize_t __real_recv(int descriptor, void* buffer, std::size_t length, int flags)
 mnl_socket* __wrap_mnl_socket_open2(int bus, int flags) {
   return kernel.recording != nullptr ? __real_mnl_socket_open2(bus, flags)
                                      : reinterpret_cast<mnl_socket*>(&kernel.socket);
-}
-int __wrap_mnl_socket_bind(mnl_socket* socket, unsigned groups, pid_t pid) {
-  return kernel.recording != nullptr ? __real_mnl_socket_bind(socket, groups, pid) : 0;
 }
 int __wrap_mnl_socket_close(mnl_socket* socket) {
   return kernel.recording != nullptr ? __real_mnl_socket_close(socket) : 0;

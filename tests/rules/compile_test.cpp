@@ -219,6 +219,13 @@ TEST_CASE("a list of 2,048 networks is one set, a longer one is divided, each pi
     together = together.united(piece);
   }
   CHECK(together == divided->exclude_outbound_cidrs.v4);
+
+  std::string addresses;
+  for (unsigned number = 0; number < 3000; ++number) {
+    addresses += "10.0." + std::to_string(number >> 7) + "." + std::to_string(number * 2 & 255U) + ",";
+  }
+  CHECK(chain_text(compile(config({{"exclude-outbound-cidrs", addresses + "10.1.0.0"}})), "outbound")
+            .find("ip daddr @exclude_outbound_v4 accept") != std::string::npos);
 }
 
 TEST_CASE("a divided list decides as a whole one, in every backend, and is told as the list") {
