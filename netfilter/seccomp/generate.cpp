@@ -104,13 +104,12 @@ class Filter {
       allow("socket", {is(0, AF_NETLINK), is(1, SOCK_RAW | SOCK_CLOEXEC), is(2, static_cast<scmp_datum_t>(bus))});
     }
     // To ask about interfaces and old iptables tables (ioctl, getsockopt). Nothing can be sent through them: an address
-    // of IPv4 or IPv6 is longer than what bind and sendto take here, and connect is not allowed.
+    // of IPv4 or IPv6 is longer than what sendto takes here, and neither bind nor connect is allowed.
     for (const int family : {AF_INET, AF_INET6}) {
       allow("socket", {is(0, static_cast<scmp_datum_t>(family)), is(1, SOCK_DGRAM | SOCK_CLOEXEC), is(2, 0)});
     }
-    allow("bind", {is(2, sizeof(sockaddr_nl))});
     allow("sendto", {is(5, sizeof(sockaddr_nl))});
-    allow_all({"recvfrom", "getsockname", "getsockopt"});
+    allow_all({"recvfrom", "getsockopt"});
     // Buffer sizes and extended ACKs; not iptables' replacing of tables, which is at the level of the IP protocol.
     for (const int level : {SOL_SOCKET, SOL_NETLINK}) allow("setsockopt", {is(1, static_cast<scmp_datum_t>(level))});
     for (const auto request : {SIOCGIFFLAGS, SIOCGIFINDEX, static_cast<int>(NS_GET_USERNS)}) {
