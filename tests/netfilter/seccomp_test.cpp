@@ -140,8 +140,8 @@ TEST_CASE("what sluice has no use for ends it") {
          sockaddr_nl group{};
          group.nl_family = AF_NETLINK;
          group.nl_groups = 1;
-         bind(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), reinterpret_cast<sockaddr*>(&group),
-              sizeof group);
+         static_cast<void>(bind(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE),
+                                reinterpret_cast<sockaddr*>(&group), sizeof group));
        }},
       {"a datagram over IPv4", addressing<sockaddr_in>(AF_INET, send_to)},
       {"a datagram over IPv6", addressing<sockaddr_in6>(AF_INET6, send_to)},
