@@ -10,10 +10,10 @@ constexpr int priority_raw = -300;     // before conntrack
 constexpr int priority_mangle = -150;  // after conntrack, before NAT
 constexpr int priority_filter = 0;     // after NAT of the destination
 
-const Port dns_query_port = *Port::from(53);
-
 /// The most ranges of addresses in one set.
 constexpr std::size_t longest_set = 2048;
+
+const Port dns_query_port = *Port::from(53);
 const InterfacePattern loopback_interface{"lo", false};
 
 using Matches = std::vector<Match>;

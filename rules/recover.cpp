@@ -223,19 +223,12 @@ class Recovering {
     tunnels_of_hairpin(*chain);
   }
 
-  static std::optional<Family> family_of(const Rule& rule) {
-    if (find<Ipv4In>(rule) != nullptr) return Family::ipv4;
-    if (find<Ipv6In>(rule) != nullptr) return Family::ipv6;
-    const auto* family = find<FamilyIs>(rule);
-    return family == nullptr ? std::nullopt : std::optional(family->family);
-  }
-
   /// The family that --ip-family leaves alone is named by the chain that refuses it, and by none if that is not there.
   void refused_family(std::vector<const Rule*>& rules) {
     const auto passing =
         std::find_if(rules.begin(), rules.end(), [](auto* rule) { return rule->name == "other-family"; });
     if (passing == rules.end()) return;
-    other_family_ = family_of(**passing);
+    other_family_ = only_family(**passing);
     const Chain* chain = ruleset_.find_chain(chain_name::outbound_reject);
     if (chain == nullptr || std::any_of(chain->rules.begin(), chain->rules.end(), [](const Rule& rule) {
           return rule.name == "other-family" && std::holds_alternative<Pass>(rule.action);
@@ -243,7 +236,7 @@ class Recovering {
       return;
     other_family_is_named_ = true;
     for (const Rule& rule : chain->rules) {
-      if (std::holds_alternative<Pass>(rule.action) && family_of(rule) == other_family_) rules.push_back(&rule);
+      if (std::holds_alternative<Pass>(rule.action) && only_family(rule) == other_family_) rules.push_back(&rule);
     }
   }
 
@@ -434,7 +427,7 @@ class Recovering {
 
   /// The IPv4 addresses of a rule that names none: all, unless it is for IPv6.
   static Ranges<Ipv4> captured_by(const Rule& rule, const Ranges<Ipv4>& before) {
-    return family_of(rule) == Family::ipv6 ? before : Ranges<Ipv4>{every_address<Ipv4>()};
+    return only_family(rule) == Family::ipv6 ? before : Ranges<Ipv4>{every_address<Ipv4>()};
   }
 
   /// What --loopback-cidr may have been, where some of it is captured because --outbound-cidrs names it: the default if

@@ -50,6 +50,16 @@ bool encloses(const Match& match, const Match& next) {
 
 }  // namespace
 
+std::optional<Family> only_family(const Rule& rule) {
+  std::optional<Family> family;
+  for (const Match& match : rule.matches) {
+    if (const auto* named = std::get_if<FamilyIs>(&match)) family = named->family;
+    if (std::holds_alternative<Ipv4In>(match)) family = Family::ipv4;
+    if (std::holds_alternative<Ipv6In>(match)) family = Family::ipv6;
+  }
+  return family;
+}
+
 std::vector<Match> without_enclosing_ranges(const std::vector<Match>& matches) {
   std::vector<Match> kept;
   for (std::size_t at = 0; at < matches.size(); ++at) {

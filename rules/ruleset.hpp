@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -233,6 +234,9 @@ inline constexpr std::string_view outbound_reject = "outbound_reject";  // filte
 
 std::string_view to_text(ChainType type);
 std::string_view to_text(Hook hook);
+
+/// The one family that a rule's matches leave, if they name one.
+std::optional<Family> only_family(const Rule& rule);
 
 /// The matches without each range of addresses that stands before the set it encloses: it only spares a lookup.
 std::vector<Match> without_enclosing_ranges(const std::vector<Match>& matches);

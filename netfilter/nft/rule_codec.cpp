@@ -149,17 +149,6 @@ class MatchEncoder {
   std::uint8_t family_ = NFPROTO_UNSPEC;  ///< that the rule requires already
 };
 
-/// The one family that a rule's matches leave, if they name one.
-std::optional<Family> only_family(const Rule& rule) {
-  std::optional<Family> family;
-  for (const Match& match : rule.matches) {
-    if (const auto* named = std::get_if<FamilyIs>(&match)) family = named->family;
-    if (std::holds_alternative<Ipv4In>(match)) family = Family::ipv4;
-    if (std::holds_alternative<Ipv6In>(match)) family = Family::ipv6;
-  }
-  return family;
-}
-
 struct ActionEncoder {
   Expressions& out;
   std::optional<Family> family;
