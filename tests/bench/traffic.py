@@ -15,13 +15,12 @@ EXCLUSIONS = (0, 100, 1_000, 10_000)
 CONNECTIONS = 400
 COPIES = 4  # namespaces for each way: where its memory happens to lie makes one faster or slower than its like
 PACKETS = 2_000
-CLIENTS, LISTENERS = 1, 1  # processors
 POD, PEER = "10.9.0.2", "10.9.0.1"
 
 
 @contextlib.contextmanager
 def served(traffic, name, kind, port):
-    command = ["ip", "netns", "exec", name, *on_processor(LISTENERS), traffic, "serve", kind, str(port)]
+    command = ["ip", "netns", "exec", name, *on_one_processor(), traffic, "serve", kind, str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout.readline() == "ready\n", f"no listener on {port} in {name}"
@@ -30,13 +29,13 @@ def served(traffic, name, kind, port):
             server.kill()
 
 
-def on_processor(number):
-    """Nothing moves from one to another between two runs, which costs more than most rules do."""
-    return ["taskset", "--cpu-list", str(number % os.cpu_count())]
+def on_one_processor():
+    """Client and listener: moving from one to another costs more than most rules do."""
+    return ["taskset", "--cpu-list", str(os.cpu_count() - 1)]
 
 
 def nanoseconds(traffic, name, *arguments):
-    return [int(line) for line in inside(name, *on_processor(CLIENTS), traffic, *arguments, timeout=120).split()]
+    return [int(line) for line in inside(name, *on_one_processor(), traffic, *arguments, timeout=120).split()]
 
 
 def nat_chain(rules):
@@ -73,7 +72,7 @@ def ways_out(sluice):
 def prepare_way_out(name, way):
     inside(name, "ip", "link", "set", "lo", "up")
     if way is None:
-        inside(name, "ip", "route", "add", "local", "10.0.50.0/24", "dev", "lo")
+        inside(name, "ip", "route", "add", "local", f"{SERVER}/32", "dev", "lo")
         return
     inside(name, "ip", "link", "add", "out0", "type", "veth", "peer", "name", "out1")
     inside(name, "ip", "link", "set", "out0", "up")
