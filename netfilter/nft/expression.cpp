@@ -1,13 +1,14 @@
 #include "netfilter/nft/expression.hpp"
 
 #include <arpa/inet.h>
-#include <libmnl/libmnl.h>
+#include <endian.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nf_tables_compat.h>
 
 #include <algorithm>
+#include <cstring>
 #include <initializer_list>
 #include <optional>
 #include <stdexcept>
@@ -25,17 +26,51 @@ constexpr std::uint32_t reg = NFT_REG_1;
 
 // --- Encoding -----------------------------------------------------------------------------------------------------------
 
-/// A nested attribute of a message, open as long as this lives.
-class Nest {
+/// Appends attributes to a message. Not libmnl's: its mnl_attr_* are calls into a library, and an apply puts a
+/// thousand. They also mark each nested attribute as such (NLA_F_NESTED), which nf_tables neither asks for nor does
+/// itself, so that what the kernel tells of a rule could not be compared with what it was sent.
+class Writer {
  public:
-  Nest(nlmsghdr* message, std::uint16_t type) : message_(message), start_(mnl_attr_nest_start(message, type)) {}
-  Nest(const Nest&) = delete;
-  Nest& operator=(const Nest&) = delete;
-  ~Nest() { mnl_attr_nest_end(message_, start_); }
+  explicit Writer(nlmsghdr* message) : message_(message) {}
+
+  void put(std::uint16_t type, const void* payload, std::size_t size) const {
+    std::copy_n(static_cast<const std::byte*>(payload), size, begin(type, size));
+  }
+  void put(std::uint16_t type, std::string_view words) const {
+    std::byte* place = begin(type, words.size() + 1);
+    std::memcpy(place, words.data(), words.size());
+    place[words.size()] = std::byte{0};
+  }
+  void number(std::uint16_t type, std::uint32_t number) const {
+    const std::uint32_t in_network_order = htonl(number);
+    put(type, &in_network_order, sizeof in_network_order);
+  }
+  void long_number(std::uint16_t type, std::uint64_t number) const {
+    const std::uint64_t in_network_order = htobe64(number);
+    put(type, &in_network_order, sizeof in_network_order);
+  }
+  /// What `fill` puts, inside of one attribute.
+  template <typename Fill>
+  void nest(std::uint16_t type, const Fill& fill) const {
+    const std::uint32_t start = message_->nlmsg_len;
+    static_cast<void>(begin(type, 0));
+    fill();
+    reinterpret_cast<nlattr*>(reinterpret_cast<std::byte*>(message_) + start)->nla_len =
+        static_cast<std::uint16_t>(message_->nlmsg_len - start);
+  }
 
  private:
+  static constexpr std::size_t header = aligned(sizeof(nlattr));
+
+  [[nodiscard]] std::byte* begin(std::uint16_t type, std::size_t size) const {
+    std::byte* start = reinterpret_cast<std::byte*>(message_) + message_->nlmsg_len;
+    const nlattr attribute{static_cast<std::uint16_t>(header + size), type};
+    std::memcpy(start, &attribute, sizeof attribute);
+    message_->nlmsg_len += static_cast<std::uint32_t>(aligned(header + size));
+    return start + header;
+  }
+
   nlmsghdr* message_;
-  nlattr* start_;
 };
 
 bool all_zero(const RegisterValue& value) {
@@ -43,10 +78,11 @@ bool all_zero(const RegisterValue& value) {
 }
 
 /// Puts one expression into a message: its name, and its attributes as linux/netfilter/nf_tables.h has them, all
-/// numbers in network order.
+/// numbers in network order. In the order in which the kernel tells them (the dump functions of net/netfilter/nft_*.c),
+/// and with those that it would add, so that its answer is, byte for byte, what it was sent.
 class Encoder {
  public:
-  explicit Encoder(nlmsghdr* message) : message_(message) {}
+  explicit Encoder(const Writer& out) : out_(out) {}
 
   void operator()(const MetaLoad& e) const {
     put("meta", [&] { numbers({{NFTA_META_KEY, e.key}, {NFTA_META_DREG, reg}}); });
@@ -55,10 +91,10 @@ class Encoder {
     put("meta", [&] { numbers({{NFTA_META_KEY, e.key}, {NFTA_META_SREG, reg}}); });
   }
   void operator()(const ConntrackLoad& e) const {
-    put("ct", [&] { numbers({{NFTA_CT_KEY, e.key}, {NFTA_CT_DREG, reg}}); });
+    put("ct", [&] { numbers({{NFTA_CT_DREG, reg}, {NFTA_CT_KEY, e.key}}); });
   }
   void operator()(const ConntrackStore& e) const {
-    put("ct", [&] { numbers({{NFTA_CT_KEY, e.key}, {NFTA_CT_SREG, reg}}); });
+    put("ct", [&] { numbers({{NFTA_CT_SREG, reg}, {NFTA_CT_KEY, e.key}}); });
   }
   void operator()(const PayloadLoad& e) const {
     put("payload", [&] {
@@ -69,7 +105,7 @@ class Encoder {
     });
   }
   void operator()(const FibLoad& e) const {
-    put("fib", [&] { numbers({{NFTA_FIB_DREG, reg}, {NFTA_FIB_FLAGS, e.flags}, {NFTA_FIB_RESULT, e.result}}); });
+    put("fib", [&] { numbers({{NFTA_FIB_DREG, reg}, {NFTA_FIB_RESULT, e.result}, {NFTA_FIB_FLAGS, e.flags}}); });
   }
   void operator()(const ToNetworkOrder&) const {
     put("byteorder", [&] {
@@ -84,8 +120,8 @@ class Encoder {
     put("bitwise", [&] {
       numbers({{NFTA_BITWISE_SREG, reg},
                {NFTA_BITWISE_DREG, reg},
-               {NFTA_BITWISE_OP, NFT_BITWISE_BOOL},
-               {NFTA_BITWISE_LEN, static_cast<std::uint32_t>(e.mask.size())}});
+               {NFTA_BITWISE_LEN, static_cast<std::uint32_t>(e.mask.size())},
+               {NFTA_BITWISE_OP, NFT_BITWISE_BOOL}});
       value(NFTA_BITWISE_MASK, e.mask);
       value(NFTA_BITWISE_XOR, RegisterValue::filled(e.mask.size(), 0));
     });
@@ -98,12 +134,15 @@ class Encoder {
   }
   void operator()(const Lookup& e) const {
     put("lookup", [&] {
-      text(NFTA_LOOKUP_SET, e.set);
-      numbers({{NFTA_LOOKUP_SREG, reg}});
+      out_.put(NFTA_LOOKUP_SET, e.set);
+      numbers({{NFTA_LOOKUP_SREG, reg}, {NFTA_LOOKUP_FLAGS, 0}});
     });
   }
-  void operator()(const Count&) const {
-    put("counter", [] {});
+  void operator()(const Count& e) const {
+    put("counter", [&] {
+      out_.long_number(NFTA_COUNTER_BYTES, e.bytes);
+      out_.long_number(NFTA_COUNTER_PACKETS, e.packets);
+    });
   }
   void operator()(const Verdict& e) const {
     put("immediate", [&] { verdict(e.code, nullptr); });
@@ -115,7 +154,11 @@ class Encoder {
     });
   }
   void operator()(const RedirectToRegister&) const {
-    put("redir", [&] { numbers({{NFTA_REDIR_REG_PROTO_MIN, reg}, {NFTA_REDIR_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED}}); });
+    put("redir", [&] {
+      numbers({{NFTA_REDIR_REG_PROTO_MIN, reg},
+               {NFTA_REDIR_REG_PROTO_MAX, reg},
+               {NFTA_REDIR_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED}});
+    });
   }
   void operator()(const TproxyToRegister&) const {
     put("tproxy", [&] { numbers({{NFTA_TPROXY_FAMILY, NFPROTO_UNSPEC}, {NFTA_TPROXY_REG_PORT, reg}}); });
@@ -123,7 +166,9 @@ class Encoder {
   void operator()(const RejectPacket& e) const {
     put("reject", [&] {
       numbers({{NFTA_REJECT_TYPE, e.type}});
-      mnl_attr_put_u8(message_, NFTA_REJECT_ICMP_CODE, static_cast<std::uint8_t>(e.code));
+      if (e.type == NFT_REJECT_TCP_RST) return;
+      const auto code = static_cast<std::uint8_t>(e.code);
+      out_.put(NFTA_REJECT_ICMP_CODE, &code, sizeof code);
     });
   }
   void operator()(const Jump& e) const {
@@ -138,45 +183,45 @@ class Encoder {
   }
   void operator()(const XtMatch& e) const {
     put("match", [&] {
-      text(NFTA_MATCH_NAME, e.name);
+      out_.put(NFTA_MATCH_NAME, e.name);
       numbers({{NFTA_MATCH_REV, e.revision}});
-      mnl_attr_put(message_, NFTA_MATCH_INFO, e.info.size(), e.info.data());
+      out_.put(NFTA_MATCH_INFO, e.info.data(), e.info.size());
     });
   }
   void operator()(const XtTarget& e) const {
     put("target", [&] {
-      text(NFTA_TARGET_NAME, e.name);
+      out_.put(NFTA_TARGET_NAME, e.name);
       numbers({{NFTA_TARGET_REV, e.revision}});
-      mnl_attr_put(message_, NFTA_TARGET_INFO, e.info.size(), e.info.data());
+      out_.put(NFTA_TARGET_INFO, e.info.data(), e.info.size());
     });
   }
   void operator()(const Foreign& e) const { throw std::logic_error("sluice does not write the expression " + e.name); }
 
  private:
   template <typename Fill>
-  void put(const char* name, const Fill& fill) const {
-    const Nest element(message_, NFTA_LIST_ELEM);
-    mnl_attr_put_strz(message_, NFTA_EXPR_NAME, name);
-    const Nest data(message_, NFTA_EXPR_DATA);
-    fill();
+  void put(std::string_view name, const Fill& fill) const {
+    out_.nest(NFTA_LIST_ELEM, [&] {
+      out_.put(NFTA_EXPR_NAME, name);
+      out_.nest(NFTA_EXPR_DATA, fill);
+    });
   }
-  void numbers(std::initializer_list<std::pair<int, std::uint32_t>> list) const {
-    for (const auto& [type, number] : list) mnl_attr_put_u32(message_, static_cast<std::uint16_t>(type), htonl(number));
+  void numbers(std::initializer_list<std::pair<std::uint16_t, std::uint32_t>> list) const {
+    for (const auto& [type, number] : list) out_.number(type, number);
   }
   void value(std::uint16_t type, const RegisterValue& bytes) const {
-    const Nest data(message_, type);
-    mnl_attr_put(message_, NFTA_DATA_VALUE, bytes.size(), bytes.data());
+    out_.nest(type, [&] { out_.put(NFTA_DATA_VALUE, bytes.data(), bytes.size()); });
   }
-  void text(std::uint16_t type, const std::string& words) const { mnl_attr_put_strz(message_, type, words.c_str()); }
   void verdict(std::uint32_t code, const std::string* chain) const {
     numbers({{NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT}});
-    const Nest data(message_, NFTA_IMMEDIATE_DATA);
-    const Nest verdict(message_, NFTA_DATA_VERDICT);
-    numbers({{NFTA_VERDICT_CODE, code}});
-    if (chain != nullptr) text(NFTA_VERDICT_CHAIN, *chain);
+    out_.nest(NFTA_IMMEDIATE_DATA, [&] {
+      out_.nest(NFTA_DATA_VERDICT, [&] {
+        numbers({{NFTA_VERDICT_CODE, code}});
+        if (chain != nullptr) out_.put(NFTA_VERDICT_CHAIN, *chain);
+      });
+    });
   }
 
-  nlmsghdr* message_;
+  const Writer& out_;
 };
 
 // --- Decoding -----------------------------------------------------------------------------------------------------------
@@ -360,8 +405,10 @@ std::string expression_text(const Expression& expression) {
 }  // namespace
 
 void put_expressions(nlmsghdr* message, const Expressions& expressions) {
-  const Nest list(message, NFTA_RULE_EXPRESSIONS);
-  for (const Expression& expression : expressions) std::visit(Encoder(message), expression);
+  const Writer out(message);
+  out.nest(NFTA_RULE_EXPRESSIONS, [&] {
+    for (const Expression& expression : expressions) std::visit(Encoder(out), expression);
+  });
 }
 
 Expressions expressions_in(const nlattr& list) {
