@@ -14,6 +14,15 @@
 
 namespace sluice::netfilter {
 
+/// What follows the header of `Header`'s type at the front of a message; empty where the message is too short for it.
+template <typename Header>
+std::span<const std::byte> payload_after(const nlmsghdr& message) {
+  constexpr std::size_t header = aligned(sizeof(Header));
+  const std::size_t length = mnl_nlmsg_get_payload_len(&message);
+  if (header > length) return {};
+  return {static_cast<const std::byte*>(mnl_nlmsg_get_payload(&message)) + header, length - header};
+}
+
 /// The attributes of one message or of one nested attribute, by type. Of several with one type the last counts. Those
 /// of the lowest types, which are nearly all that is ever asked for, are noted down; to find another is to walk over
 /// all.
@@ -27,10 +36,7 @@ class Attributes {
   /// Of a message, after its header of `Header`'s type.
   template <typename Header>
   static Attributes after(const nlmsghdr& message) {
-    constexpr std::size_t header = aligned(sizeof(Header));
-    const std::size_t length = mnl_nlmsg_get_payload_len(&message);
-    if (header > length) return Attributes({});
-    return Attributes({static_cast<const std::byte*>(mnl_nlmsg_get_payload(&message)) + header, length - header});
+    return Attributes(payload_after<Header>(message));
   }
 
   [[nodiscard]] bool has(std::size_t type) const { return find(type) != nullptr; }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,9 @@ class SealedBatch {
   /// Sends the batch and returns every refusal, by sequence number relative to the first message added; for batches
   /// that are made to be refused. Nothing where the answer was lost.
   std::optional<std::vector<Refusal>> send_for_refusals(NetlinkSocket& socket) const;
+
+  /// Whole messages, each at a multiple of NLMSG_ALIGNTO.
+  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
 
  private:
   friend class OpenBatch;

@@ -6,11 +6,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "netfilter/nft/bytes.hpp"
 #include "netfilter/nft/handles.hpp"
 #include "netfilter/nft/objects.hpp"
 #include "netfilter/nft/rule_codec.hpp"
+#include "netfilter/nft/sent_rules.hpp"
 #include "netfilter/nft/set_codec.hpp"
 #include "netfilter/nft/store.hpp"
 #include "rules/nft_text.hpp"
@@ -87,18 +89,8 @@ class NativeStore : public NftStore {
  public:
   NativeStore(const Ruleset* wanted, std::string comment) : wanted_(wanted), comment_(std::move(comment)) {}
 
-  void read(NftSession& session) override {
-    session_ = &session;
-    Observed observed;
-    found_.reset();
-    if (!read_table(observed)) return;
-    read_chains(observed);
-    // The count is not to be relied on while somebody prepares a transaction.
-    const bool has_sets = observed.other_objects > 0 || (wanted_ != nullptr && !wanted_->sets.empty());
-    const Ruleset readable = has_sets ? read_sets(observed) : Ruleset{};
-    read_rules(observed, readable);
-    found_ = std::move(observed);
-  }
+  void read(NftSession& session) override { read(session, nullptr); }
+  void read_back(NftSession& session, const SealedBatch& sent) override { read(session, &sent); }
 
   [[nodiscard]] bool present() const override { return found_.has_value(); }
   [[nodiscard]] std::optional<Observed> observed() const override { return found_; }
@@ -222,6 +214,19 @@ class NativeStore : public NftStore {
 
   // --- Reading ---------------------------------------------------------------------------------------------------------
 
+  void read(NftSession& session, const SealedBatch* sent) {
+    session_ = &session;
+    Observed observed;
+    found_.reset();
+    if (!read_table(observed)) return;
+    read_chains(observed);
+    // The count is not to be relied on while somebody prepares a transaction.
+    const bool has_sets = observed.other_objects > 0 || (wanted_ != nullptr && !wanted_->sets.empty());
+    const Ruleset readable = has_sets ? read_sets(observed) : Ruleset{};
+    read_rules(observed, readable, sent);
+    found_ = std::move(observed);
+  }
+
   bool read_table(Observed& observed) {
     return session_->ask(
         NFT_MSG_GETTABLE, NFPROTO_INET, NetlinkSocket::Answer::one, "read table inet sluice",
@@ -303,16 +308,28 @@ class NativeStore : public NftStore {
     return observed;
   }
 
-  void read_rules(Observed& observed, const Ruleset& sets) {
+  /// `batch` has just been sent to make what is wanted; null where that is not so.
+  void read_rules(Observed& observed, const Ruleset& sets, const SealedBatch* batch) {
+    const auto chain_named = [&](std::string_view name) {
+      const auto found = std::find_if(observed.chains.begin(), observed.chains.end(),
+                                      [&](const ObservedChain& chain) { return chain.name == name; });
+      return found == observed.chains.end() ? nullptr : &*found;
+    };
+    std::optional<SentRules> sent;
+    if (batch != nullptr) sent.emplace(batch->bytes(), *wanted_);
     session_->ask(
         NFT_MSG_GETRULE, NFPROTO_INET, NetlinkSocket::Answer::dump, "read the rules",
         [](nlmsghdr* message) { mnl_attr_put_strz(message, NFTA_RULE_TABLE, table_name.c_str()); },
         [&](const nlmsghdr& reply) {
+          if (const auto known = sent ? sent->told_by(reply) : std::nullopt) {
+            ObservedChain* owner = chain_named(known->chain.name);
+            if (owner != nullptr) owner->rules.push_back({known->rule, known->rule.name, {}});
+            return;
+          }
           const RuleObject rule = rule_in(reply);
           const std::string chain_name = printable(rule.chain);
-          const auto owner = std::find_if(observed.chains.begin(), observed.chains.end(),
-                                          [&](const ObservedChain& chain) { return chain.name == chain_name; });
-          if (rule.table == table_name && owner != observed.chains.end()) {
+          ObservedChain* owner = chain_named(chain_name);
+          if (rule.table == table_name && owner != nullptr) {
             owner->rules.push_back(observed_rule(rule, sets, wanted_rule(chain_name, owner->rules.size())));
           }
         });

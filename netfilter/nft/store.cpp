@@ -19,12 +19,12 @@ constexpr std::chrono::milliseconds between_looks{1};
 /// looks again. One in our own generation means that the kernel did something else than it was told, or that a
 /// transaction of somebody else is being prepared, which shows in the kernel's use counts before it is committed.
 /// `other` is null where it was empty before: the transaction was made for that state and added nothing to it.
-bool seen(NftSession& session, NftStore& wanted, NftStore* other, std::uint32_t committed) {
+bool seen(NftSession& session, NftStore& wanted, NftStore* other, const SealedBatch& sent, std::uint32_t committed) {
   std::vector<Difference> differences;
   for (int look = 0; look < second_looks; ++look) {
     if (look > 0) std::this_thread::sleep_for(between_looks);
     session.begin_reading(committed);
-    wanted.read(session);
+    wanted.read_back(session, sent);
     if (other != nullptr) other->read(session);
     if (!session.consistent()) return false;
     differences = wanted.differences();
@@ -94,15 +94,18 @@ Outcome install(NftSession& session, NftStore& wanted, NftStore& other) {
     if (!other.present() && wanted.differences().empty()) return sent.value_or(Outcome::unchanged);
     const Outcome outcome = wanted.present() || other.present() ? Outcome::replaced : Outcome::created;
     const bool was_in_other = other.present();
-    OpenBatch batch(session.socket(), at);
-    if (was_in_other) other.add_removal(batch);
-    wanted.add_rules(batch);
+    const SealedBatch batch = [&] {
+      OpenBatch open(session.socket(), at);
+      if (was_in_other) other.add_removal(open);
+      wanted.add_rules(open);
+      return std::move(open).seal();
+    }();
     left = Left::as_it_was;  // As has been seen just now, whatever became of the transaction before.
-    const SealedBatch::Result result = std::move(batch).seal().send(session.socket());
+    const SealedBatch::Result result = batch.send(session.socket());
     left = left_after(result);
     if (result != SealedBatch::Result::outdated) sent = outcome;
     if (result != SealedBatch::Result::committed) return std::nullopt;
-    if (!seen(session, wanted, was_in_other ? &other : nullptr, at + 1)) return std::nullopt;
+    if (!seen(session, wanted, was_in_other ? &other : nullptr, batch, at + 1)) return std::nullopt;
     return outcome;
   });
 }

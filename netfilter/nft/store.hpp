@@ -22,6 +22,9 @@ class NftStore {
 
   /// Reads what is there of ours. Everything below speaks of the last reading. Throws KernelError.
   virtual void read(NftSession& session) = 0;
+  /// The same right after `sent`, whose rules are those that are wanted: what is told just as it was sent need not be
+  /// taken apart.
+  virtual void read_back(NftSession& session, [[maybe_unused]] const SealedBatch& sent) { read(session); }
   /// Whether anything of ours is there.
   [[nodiscard]] virtual bool present() const = 0;
   [[nodiscard]] virtual std::optional<Observed> observed() const = 0;

@@ -212,6 +212,19 @@ void ask_store(NftStore& store) {
   store.add_rules(replacement);
 }
 
+/// What an apply asks once it has sent its rules; these are not sent.
+void ask_back() {
+  const auto store = native_store(&wanted_rules(), "sluice");
+  NftSession session(no_patience);
+  OpenBatch batch(session.socket(), 1);
+  store->add_rules(batch);
+  const SealedBatch sealed = std::move(batch).seal();
+  session.begin_reading(2);
+  store->read_back(session, sealed);
+  if (const auto observed = store->observed()) judge(*observed);
+  static_cast<void>(store->differences());
+}
+
 void ask_foreign() {
   const Connection connection{Flow::outbound,
                               17,
@@ -255,6 +268,7 @@ const std::vector<KernelQuestion>& questions() {
   static const std::vector<KernelQuestion> all = {
       {'n', [] { ask_store(*native_store(&wanted_rules(), "sluice")); }},
       {'x', [] { ask_store(*xt_store(&wanted_iptables())); }},
+      {'b', ask_back},
       {'f', ask_foreign},
       {'c', [] { all_chains(); }},
       {'k', [] { remove_unwanted(NamespaceState{}, true); }},

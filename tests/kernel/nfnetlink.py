@@ -16,10 +16,12 @@ NFNL_SUBSYS_NFTABLES = 10
 NFPROTO_INET = 1
 
 NFT_MSG_NEWTABLE, NFT_MSG_GETTABLE = 0, 1
+NFT_MSG_NEWRULE = 6
 NFT_MSG_NEWSET, NFT_MSG_GETSET = 9, 10
 NFT_MSG_GETGEN = 16
 NFTA_GEN_ID = 1
 NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 2
+NFTA_RULE_HANDLE, NFTA_RULE_POSITION = 3, 6
 NFTA_SET_TABLE, NFTA_SET_NAME, NFTA_SET_FLAGS = 1, 2, 3
 NFTA_SET_KEY_TYPE, NFTA_SET_KEY_LEN, NFTA_SET_ID, NFTA_SET_USERDATA = 4, 5, 10, 13
 
@@ -39,6 +41,12 @@ def table_dump(table):
     messages += _exchange(_nftables(NFT_MSG_GETSET, NLM_F_REQUEST | NLM_F_DUMP, by_name), replies=None)
     # Without the header, which carries the generation id.
     return [message[4:].hex() for message in messages]
+
+
+def rules_in(datagram):
+    """Of each rule in it what was said in which order, without what only the kernel says of one."""
+    rules = [list(_in_order(payload)) for kind, payload in _messages(datagram) if kind == NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE]
+    return [[(kind, value) for kind, value in rule if kind not in (NFTA_RULE_HANDLE, NFTA_RULE_POSITION)] for rule in rules]
 
 
 def add_unreadable_set(table, name):
@@ -91,12 +99,15 @@ def _messages(received):
 
 
 def _attributes(payload):
-    found, rest = {}, payload[4:]
+    return {kind & 0x3FFF: value for kind, value in _in_order(payload)}
+
+
+def _in_order(payload):
+    rest = payload[4:]
     while len(rest) >= 4:
         length, kind = struct.unpack_from("=HH", rest)
-        found[kind & 0x3FFF] = rest[4:length]
+        yield kind, rest[4:length]
         rest = rest[(length + 3) & ~3 :]
-    return found
 
 
 def _nftables(message, flags, attributes):

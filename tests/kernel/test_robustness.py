@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+import nfnetlink
 import pod as pods
 
 
@@ -357,6 +358,36 @@ def test_only_a_namespace_that_somebody_programmed_before_is_asked_what_is_there
     assert sent(pod)[0] == "NEWTABLE"
     pod.sluice("cleanup")
     assert sent(pod)[0] == "GETTABLE"
+
+
+def datagrams(trace, call):
+    """What passed through the calls of that name, from strace's dump: ` | 00010  01 00 00 02  ...`."""
+    found = []
+    for line in trace.splitlines():
+        if re.match(r"[a-z]+\(", line):
+            found.append((line.startswith(f"{call}("), bytearray()))
+        elif found and line.startswith(" | "):
+            found[-1][1].extend(bytes.fromhex(line[9:59]))
+    return [bytes(content) for wanted, content in found if wanted]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--preset", "istio", "--dns", "all", "--proxy-mark", "0x1/0xf"],
+        ["--inbound-mode", "tproxy", "--proxy-gid", "9", "--proxy-uid", "7-9"],
+        ["--exclude-outbound-cidrs", "10.0.0.0/8,192.0.2.4,fd00::/8", "--exclude-outbound-ports", "22,80-90", "--exclude-uids", "5-9,77", "--exclude-gids", "3,9"],
+        ["--ip-family", "ipv4", "--other-family", "reject", "--exclude-interfaces", "eth+,foo0", "--hairpin", "inbound", "--only-gids", "0-5"],
+    ],
+)
+def test_the_kernel_tells_rules_in_the_bytes_that_they_were_sent_in(pod, options):
+    """Which is what lets them be known again without being decoded (sent_rules.hpp)."""
+    traced = in_pod(pod, "strace", "-qq", "-e", "trace=sendto,recvfrom", "-e", "read=all", "-e", "write=all", pods.sluice_binary(), "--backend", "nftables", *options)
+    assert traced.returncode == 0, traced.stderr
+    sent, told = ([rule for datagram in datagrams(traced.stderr, call) for rule in nfnetlink.rules_in(datagram)] for call in ("sendto", "recvfrom"))
+    assert len(sent) > 9
+    assert told == sent
 
 
 @pytest.mark.parametrize("form", ["nft", "iptables", "json", "mermaid", "dot"])
