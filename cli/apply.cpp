@@ -28,11 +28,10 @@ std::string stamp() {
   const auto today = floor<days>(now);
   const year_month_day date(today);
   const hh_mm_ss time(now - today);
-  char text[sizeof "2026-11-24T08:00:00Z" + 16];
-  std::snprintf(text, sizeof text, "%04d-%02u-%02uT%02d:%02d:%02dZ", int{date.year()}, unsigned{date.month()},
-                unsigned{date.day()}, static_cast<int>(time.hours().count()), static_cast<int>(time.minutes().count()),
-                static_cast<int>(time.seconds().count()));
-  return std::string("sluice " SLUICE_VERSION ", applied ") + text;
+  const auto digits = [](auto number) { return (number < 10 ? "0" : "") + std::to_string(number); };
+  return "sluice " SLUICE_VERSION ", applied " + std::to_string(int{date.year()}) + "-" +
+         digits(unsigned{date.month()}) + "-" + digits(unsigned{date.day()}) + "T" + digits(time.hours().count()) +
+         ":" + digits(time.minutes().count()) + ":" + digits(time.seconds().count()) + "Z";
 }
 
 const char* outcome_text(netfilter::Outcome outcome) {

@@ -48,7 +48,9 @@ elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
       target_link_options(sluice_flags INTERFACE -B${CMAKE_BINARY_DIR}/linker/)
     endif()
     target_link_options(sluice_flags INTERFACE -fuse-ld=lld -Wl,-O2 -Wl,--icf=all -Wl,--pack-dyn-relocs=relr
-      -Wl,--no-warn-symbol-ordering,--symbol-ordering-file=${CMAKE_SOURCE_DIR}/cmake/symbol-order.txt)
+      -Wl,--no-warn-symbol-ordering,--symbol-ordering-file=${CMAKE_SOURCE_DIR}/cmake/symbol-order.txt
+      # The text begins a window of its own; layout.ld says what a window is.
+      -Wl,-T,${CMAKE_SOURCE_DIR}/cmake/layout.ld -Wl,-z,separate-loadable-segments -Wl,-z,max-page-size=65536)
   else()
     target_link_options(sluice_flags INTERFACE -Wl,-z,pack-relative-relocs)
   endif()
