@@ -126,9 +126,8 @@ void take_back(const netfilter::KeptChanges& added, const Log& log) {
 }
 
 /// Addresses and routes come before the rules that need them, and go after.
-netfilter::Applied program_rules(const Settings& settings, const Ruleset& ruleset, const NamespaceState& state,
-                                 netfilter::OldTables old_tables, const Log& log) {
-  netfilter::Backends backends(settings.lock_timeout);
+netfilter::Applied program_rules(netfilter::Backends& backends, const Settings& settings, const Ruleset& ruleset,
+                                 const NamespaceState& state, netfilter::OldTables old_tables, const Log& log) {
   const netfilter::KeptChanges added = netfilter::add_missing(state);
   for (const std::string& line : added.done) log.debug("done: " + line);
   for (const std::string& line : added.warnings) log.warning(line);
@@ -169,8 +168,10 @@ void finish(const Settings& settings, const NamespaceState& state, netfilter::Ou
 
 ExitCode program(const Config& config, const Ruleset& ruleset, const Log& log) {
   std::optional<netfilter::NamespaceLock> turn;
+  netfilter::Backends backends(config->lock_timeout);
   const auto check = [&](const Settings& settings, const Log&) {
-    const netfilter::NamespaceSocket here;
+    // In a namespace that was entered rules may have to be made by another user, who gets a socket of their own.
+    const auto here = settings.netns.empty() ? backends.here() : netfilter::NamespaceSocket();
     if (const ExitCode code = refuse_host_network(here, settings, log); code != ExitCode::done) return code;
     turn.emplace(here, settings.lock_timeout);
     return ExitCode::done;
@@ -178,7 +179,7 @@ ExitCode program(const Config& config, const Ruleset& ruleset, const Log& log) {
   const Footing footing = stand_in_namespace_to_apply(*config, log, check);
   if (footing.code != ExitCode::done) return footing.code;
   const NamespaceState state = namespace_state(config);
-  const netfilter::Applied applied = program_rules(*config, ruleset, state, footing.old_tables, log);
+  const netfilter::Applied applied = program_rules(backends, *config, ruleset, state, footing.old_tables, log);
   log_choice(applied, wish(*config), log);
   // Not for the line that is left to print: the kernel takes a thirtieth of the run to prepare a filter.
   if (footing.helpers_possible && applied.backend != netfilter::BackendKind::iptables_legacy &&

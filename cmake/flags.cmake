@@ -51,6 +51,8 @@ elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
       -Wl,--no-warn-symbol-ordering,--symbol-ordering-file=${CMAKE_SOURCE_DIR}/cmake/symbol-order.txt
       # The text begins a window of its own; layout.ld says what a window is.
       -Wl,-T,${CMAKE_SOURCE_DIR}/cmake/layout.ld -Wl,-z,separate-loadable-segments -Wl,-z,max-page-size=65536)
+    set_property(TARGET sluice_flags APPEND PROPERTY INTERFACE_LINK_DEPENDS
+      ${CMAKE_SOURCE_DIR}/cmake/layout.ld ${CMAKE_SOURCE_DIR}/cmake/symbol-order.txt)
   else()
     target_link_options(sluice_flags INTERFACE -Wl,-z,pack-relative-relocs)
   endif()

@@ -23,12 +23,13 @@ nm "$sluice" | awk '$2 ~ /^[tTwWi]$/ { print $1, "0", $3 }' >"$work/functions"
 awk '{ print $1, "1", NR }' "$work/entered" | sort -k1,1 -k2,2n - "$work/functions" |
   awk '$2 == "0" { names = $1 == at ? names " " $3 : $3; at = $1; next } { print $3, names }' | sort -n |
   awk '{ for (i = 2; i <= NF; ++i) if (!seen[$i]++) print $i }' |
-  # The C library's string functions for older and newer processors stand next to those for this one.
+  # After all of them the C library's string functions for older and newer processors: there one window more is touched.
   awk '{ print }
     /_(avx|avx2|evex|avx512)(_|$)/ {
       sub(/_rtm$/, "")
       kinds = split("avx avx2 evex avx512", kind)
-      for (i = 1; i <= kinds; ++i) { name = $0; sub(/_(avx512|avx2|avx|evex)/, "_" kind[i], name); print name }
-    }' |
+      for (i = 1; i <= kinds; ++i) { name = $0; sub(/_(avx512|avx2|avx|evex)/, "_" kind[i], name); others[++count] = name }
+    }
+    END { for (i = 1; i <= count; ++i) print others[i] }' |
   awk '!seen[$0]++' >"$file"
 printf '%s: %d functions\n' "$file" "$(wc -l <"$file")"

@@ -53,6 +53,15 @@ class Backends::Impl {
  public:
   explicit Impl(std::chrono::milliseconds patience) : patience_(patience), legacy_(patience) {}
 
+  NamespaceSocket here() {
+    try {
+      return NamespaceSocket(session().socket());
+    } catch (const KernelError&) {
+      // Told where rules are to be made through it.
+      return {};
+    }
+  }
+
   Applied apply(const BackendWish& wish, const Ruleset& ruleset, const std::string& comment, OldTables old_tables) {
     const auto kinds = candidates(wish);
     std::string reason = kinds.size() == 1 ? "it was asked for" : "the kernel has what the rules need";
@@ -225,6 +234,7 @@ class Backends::Impl {
 
 Backends::Backends(std::chrono::milliseconds patience) : impl_(std::make_unique<Impl>(patience)) {}
 Backends::~Backends() = default;
+NamespaceSocket Backends::here() { return impl_->here(); }
 Applied Backends::apply(const BackendWish& wish, const Ruleset& ruleset, const std::string& comment,
                         OldTables old_tables) {
   return impl_->apply(wish, ruleset, comment, old_tables);

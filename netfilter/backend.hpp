@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "netfilter/namespaces.hpp"
 #include "netfilter/outcome.hpp"
 #include "rules/config.hpp"
 #include "rules/drift.hpp"
@@ -51,6 +52,9 @@ class Backends {
   Backends(const Backends&) = delete;
   Backends& operator=(const Backends&) = delete;
   ~Backends();
+
+  /// To ask about the namespace, through the socket to nf_tables where the kernel has one. Must not outlive this.
+  NamespaceSocket here();
 
   /// Makes the rules of the backend equal `ruleset` and removes ours from the others, without a moment in which neither
   /// captures; nothing is done where that is so already. `automatic` tries in the order of BackendKind, and goes on

@@ -25,8 +25,11 @@ constexpr const char usual_path[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/u
 /// Empty where there is none.
 std::string path_of(const std::string& name) {
   const char* path = std::getenv("PATH");
+  std::string file;
   for (const std::string_view folder : split(path != nullptr ? path : usual_path, ':')) {
-    std::string file = std::string(folder) + "/" + name;
+    file.assign(folder);
+    file += '/';
+    file += name;
     if (access(file.c_str(), X_OK) == 0) return file;
   }
   return {};

@@ -112,16 +112,18 @@ std::optional<std::string> node_interface() {
 
 }  // namespace
 
-NamespaceSocket::NamespaceSocket() : socket_(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)) {}
+NamespaceSocket::NamespaceSocket()
+    : own_(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)), socket_(own_.number()) {}
+NamespaceSocket::NamespaceSocket(const NetlinkSocket& socket) : own_(-1), socket_(socket.descriptor()) {}
 
 std::optional<std::uint64_t> NamespaceSocket::cookie() const {
   std::uint64_t cookie = 0;
   socklen_t length = sizeof cookie;
-  if (getsockopt(socket_.number(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) != 0) return std::nullopt;
+  if (getsockopt(socket_, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) != 0) return std::nullopt;
   return cookie;
 }
 
-Descriptor NamespaceSocket::file() const { return Descriptor(ioctl(socket_.number(), SIOCGSKNS)); }
+Descriptor NamespaceSocket::file() const { return Descriptor(ioctl(socket_, SIOCGSKNS)); }
 
 bool in_host_network(const NamespaceSocket& socket, std::string& reason) {
   if (is_first_network_namespace(socket)) {

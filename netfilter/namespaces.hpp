@@ -11,6 +11,8 @@
 
 namespace sluice::netfilter {
 
+class NetlinkSocket;
+
 /// Moves the calling thread into the network namespace named by a path (`/proc/123/ns/net`), a name (as `ip netns`
 /// keeps them under /run/netns) or a PID. Throws KernelError: no such namespace, or CAP_SYS_ADMIN is missing.
 void enter_network_namespace(const std::string& name);
@@ -38,6 +40,8 @@ void enter_user_namespace_of_network();
 class NamespaceSocket {
  public:
   NamespaceSocket();
+  /// Asks through one that is there already and lives longer: a socket takes a hundredth of a first apply.
+  explicit NamespaceSocket(const NetlinkSocket& socket);
   /// The number of the namespace (SO_NETNS_COOKIE, since Linux 5.14); nothing on older kernels.
   [[nodiscard]] std::optional<std::uint64_t> cookie() const;
   /// The namespace as a file, closed on exec (SIOCGSKNS, since Linux 4.10), without /proc. Not a descriptor on older
@@ -45,7 +49,8 @@ class NamespaceSocket {
   [[nodiscard]] Descriptor file() const;
 
  private:
-  Descriptor socket_;
+  Descriptor own_;
+  int socket_;
 };
 
 /// Whether that is the initial network namespace of the machine, a node's own; with why it seems so in `reason`. False

@@ -46,14 +46,13 @@ void NetlinkSocket::renew() {
 }
 
 void NetlinkSocket::send(std::span<const std::byte> datagram) {
-  const int descriptor = mnl_socket_get_fd(socket_.get());
   constexpr std::size_t usual_room = 128 * 1024;
   if (datagram.size() > usual_room && datagram.size() > send_room_) {
     // A transaction is one datagram, however large. The forced size needs CAP_NET_ADMIN in the first user namespace;
     // elsewhere net.core.wmem_max is the limit.
     const int wanted = static_cast<int>(datagram.size() + 4096);
-    if (setsockopt(descriptor, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) != 0) {
-      setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
+    if (setsockopt(descriptor(), SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) != 0) {
+      setsockopt(descriptor(), SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
     }
     send_room_ = datagram.size();
   }
@@ -70,9 +69,8 @@ void NetlinkSocket::send(std::span<const std::byte> datagram) {
 }
 
 NetlinkSocket::Read NetlinkSocket::receive() {
-  const int descriptor = mnl_socket_get_fd(socket_.get());
   for (int attempt = 0;; ++attempt) {
-    const ssize_t length = recv(descriptor, inbox_.get(), inbox_size, MSG_TRUNC | MSG_DONTWAIT);
+    const ssize_t length = recv(descriptor(), inbox_.get(), inbox_size, MSG_TRUNC | MSG_DONTWAIT);
     if (length >= 0 && static_cast<std::size_t>(length) <= inbox_size) {
       inbox_length_ = static_cast<std::size_t>(length);
       return Read::data;

@@ -68,6 +68,9 @@ class NetlinkSocket {
 
   std::uint32_t next_sequence() { return ++sequence_; }
 
+  /// Of the socket there is now: renew() changes it.
+  [[nodiscard]] int descriptor() const { return mnl_socket_get_fd(socket_.get()); }
+
  private:
   struct Close {
     void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
