@@ -13,7 +13,7 @@ from measure import WORK, compile_c, configuration, in_turn, inside, median, nam
 SERVER = "10.0.50.200"  # between two networks that are excluded, so that a list is searched
 EXCLUSIONS = (0, 100, 1_000, 10_000)
 CONNECTIONS = 400
-COPIES = 4  # namespaces for each way: where its memory happens to lie makes one faster or slower than its like
+COPIES = 8  # namespaces for each way: where its memory happens to lie makes one faster or slower than its like
 PACKETS = 2_000
 POD, PEER = "10.9.0.2", "10.9.0.1"
 
@@ -95,7 +95,10 @@ def measure_connections(sluice, traffic, rounds):
                 if turn >= COPIES:
                     rates[way].append(CONNECTIONS / (sum(taken) / 1e9))
                     latencies[way].append(median(taken) / 1e3)
-    return {way: {"connections_per_second": median(rates[way]), "latency_us": median(latencies[way])} for way in ways}
+    # Round by round, because the machine itself becomes faster and slower meanwhile.
+    bare = rates["one bare redirect"]
+    return {way: {"connections_per_second": median(rates[way]), "of_bare_redirect": median([rate / other for rate, other in zip(rates[way], bare)]),
+                  "latency_us": median(latencies[way])} for way in ways}
 
 
 PACKET_MODES = {
@@ -143,11 +146,10 @@ def measure_packets(sluice, traffic, rounds):
 def run(sluice, static_libs, rounds, goals):
     traffic = compile_c("traffic", static_libs)
     connections = measure_connections(sluice, traffic, rounds)
-    bare = connections["one bare redirect"]["connections_per_second"]
     print_table(
         f"Opening TCP connections one after the other ({rounds} rounds of {CONNECTIONS}):",
         ["", "per second", "of bare redirect", "median us"],
-        [[way, f"{r['connections_per_second']:.0f}", f"{r['connections_per_second'] / bare:.2f}", f"{r['latency_us']:.1f}"]
+        [[way, f"{r['connections_per_second']:.0f}", f"{r['of_bare_redirect']:.2f}", f"{r['latency_us']:.1f}"]
          for way, r in connections.items()],
     )
     packets = measure_packets(sluice, traffic, rounds)
@@ -156,6 +158,6 @@ def run(sluice, static_libs, rounds, goals):
         ["", "median us"],
         [[mode, f"{r['round_trip_us']:.2f}"] for mode, r in packets.items()],
     )
-    many = connections["sluice, 10000 networks excluded"]["connections_per_second"]
-    goals.at_least("connection rate, 10,000 networks excluded / one bare redirect", many / bare, 0.95)
+    many = connections["sluice, 10000 networks excluded"]["of_bare_redirect"]
+    goals.at_least("connection rate, 10,000 networks excluded / one bare redirect", many, 0.95)
     return {"connections": connections, "packets": packets}
