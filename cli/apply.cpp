@@ -1,7 +1,7 @@
 #include <chrono>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
 #include <system_error>
 
 #include "cli/commands.hpp"

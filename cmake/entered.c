@@ -1,7 +1,8 @@
-/* entered FILE PROGRAM [ARGUMENT...]: runs a static program one instruction at a time and appends to FILE the place, counted
- * from the program's beginning, of each instruction that it executes, once each, in the order of their first time: sixteen
- * hexadecimal digits a line, as nm writes them. Ends with the program's exit status. */
+/* entered FILE PROGRAM [ARGUMENT...]: runs a static program one instruction at a time and appends to FILE the place,
+ * counted from the program's beginning, of each instruction that it executes, once each, in the order of their first
+ * time: sixteen hexadecimal digits a line, as nm writes them. Ends with the program's exit status. */
 #define _GNU_SOURCE
+#include <elf.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/personality.h>
@@ -9,7 +10,6 @@
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
-#include <elf.h>
 #include <unistd.h>
 
 enum { largest_program = 64 << 20 };
@@ -51,7 +51,7 @@ int main(int count, char** arguments) {
   const pid_t program = fork();
   if (program < 0) fail("fork");
   if (program == 0) {
-    /* At one address, that the first mapping is the program's beginning. */
+    /* Nothing is mapped below the program then. */
     personality(ADDR_NO_RANDOMIZE);
     ptrace(PTRACE_TRACEME, 0, NULL, NULL);
     execv(arguments[2], arguments + 2);
@@ -66,7 +66,8 @@ int main(int count, char** arguments) {
       seen[place] = 1;
       fprintf(file, "%016lx\n", place);
     }
-    if (ptrace(PTRACE_SINGLESTEP, program, NULL, NULL) != 0 || waitpid(program, &status, 0) < 0) fail("PTRACE_SINGLESTEP");
+    if (ptrace(PTRACE_SINGLESTEP, program, NULL, NULL) != 0 || waitpid(program, &status, 0) < 0)
+      fail("PTRACE_SINGLESTEP");
   }
   if (fclose(file) != 0) fail(arguments[1]);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
