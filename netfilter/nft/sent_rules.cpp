@@ -15,7 +15,7 @@ std::optional<SentRules::One> SentRules::told_by(const nlmsghdr& reply) {
   if (sent == nullptr) return std::nullopt;
   std::span<const std::byte> expected = payload_after<nfgenmsg>(*sent);
   bool same = true;
-  for_each_attribute(payload_after<nfgenmsg>(reply), [&](const nlattr& attribute) {
+  for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
     if (type_of(attribute) == NFTA_RULE_HANDLE || type_of(attribute) == NFTA_RULE_POSITION) return;
     const std::size_t length = attribute.nla_len;
     same = same && length <= expected.size() && std::memcmp(&attribute, expected.data(), length) == 0;

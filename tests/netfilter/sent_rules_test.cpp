@@ -1,11 +1,11 @@
 #include "netfilter/nft/sent_rules.hpp"
 
-#include <arpa/inet.h>
 #include <doctest/doctest.h>
 #include <libmnl/libmnl.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
