@@ -4,11 +4,15 @@ import re
 import subprocess
 import sys
 
-from measure import CONTAINER, WORK, compile_c, configuration, excluded_ports, in_turn, inside, installed_archive, median, namespaces, networks, plan, print_table
+from measure import CONTAINER, WORK, compile_c, configuration, excluded_ports, in_turn, inside, install_again, installed_archive, median, namespaces, networks, plan, print_table
 
 WARM_UP_ROUNDS = 2
 # Excluded networks and ports, and how often each contestant runs.
-SIZES = {0: 1.0, 100: 0.5, 1_000: 0.5, 10_000: 0.25, 50_000: 0.125}
+SIZES = {0: 2.0, 100: 0.5, 1_000: 0.5, 10_000: 0.25, 50_000: 0.125}
+# Longer lists of networks are divided (rules/compile.cpp).
+LONGEST_SET = 2048
+# Contestants that are to write the very same table.
+SAME_RULES = {"sluice", "nft", "minimal", "promises"}
 # Beyond this iptables' own programs take seconds, and nobody writes such rules with them.
 MOST_IPTABLES_ENTRIES = 10_000
 
@@ -88,6 +92,17 @@ def listing(name):
     return re.sub(r"packets \d+ bytes \d+", "packets 0 bytes 0", shown)
 
 
+def in_one_set(text):
+    """sluice divides a long list into sets; this is the same policy as somebody would write it for nft by hand."""
+    sets = re.findall(r"\tset exclude_outbound_v4_\d+ \{.*?\n\t\}\n\n", text, re.DOTALL)
+    elements = ",".join(re.search(r"elements = \{([^}]*)\}", piece).group(1) for piece in sets)
+    rules = re.findall(r"\t\tip daddr \S+ ip daddr @exclude_outbound_v4_\d+ .*\n", text)
+    for part in sets[1:] + rules[1:]:
+        text = text.replace(part, "")
+    text = text.replace(sets[0], re.sub(r"_1 \{", " {", re.sub(r"elements = \{[^}]*\}", lambda _: f"elements = {{{elements}}}", sets[0])))
+    return text.replace(rules[0], '\t\tip daddr @exclude_outbound_v4 counter accept comment "exclude-cidr"\n')
+
+
 def contestants_for(size, sluice, minimal):
     """Each has a name and steps; a step has a name and the commands that are timed together, in one namespace."""
     config = configuration(size, WORK / f"{size}.toml")
@@ -102,8 +117,13 @@ def contestants_for(size, sluice, minimal):
         },
         "nft": {"nft -f": [["nft", "-f", nft_file]]},
     }
+    if size > LONGEST_SET:
+        one_set = WORK / f"{size}.one-set.nft"
+        one_set.write_text(in_one_set(nft_file.read_text()))
+        contestants["one set"] = {"nft -f, the networks in one set": [["nft", "-f", one_set]]}
     if size == 0:
         contestants["minimal"] = {"minimal program": [[minimal]]}
+        contestants["promises"] = {"minimal program, and what the promises ask": [[minimal, "promises"]]}
     if size <= MOST_IPTABLES_ENTRIES:
         for family in (4, 6):
             (WORK / f"{size}.v{family}").write_text(iptables_text(size, family))
@@ -133,13 +153,15 @@ def measure_size(size, rounds, sluice, timer, minimal):
         free = iter(names)
         for turn in range(rounds + WARM_UP_ROUNDS):
             tables = {}
+            for program in (sluice, minimal):
+                install_again(program)
             for contestant, steps in in_turn(contestants.items(), turn):
                 name = next(free)
                 for number, (step, commands) in enumerate(steps.items()):
                     taken = timed(timer, name, commands)
                     if turn >= WARM_UP_ROUNDS:
                         times[step].append(taken)
-                    if turn == 0 and number == 0 and "restore" not in contestant:
+                    if turn == 0 and number == 0 and contestant in SAME_RULES:
                         tables[contestant] = listing(name)
             if turn == 0:
                 check_same_rules(tables)
@@ -147,9 +169,12 @@ def measure_size(size, rounds, sluice, timer, minimal):
             name = next(free)
             for step, commands in steps.items():
                 counts[step] = counted(name, commands)
+    ours = [wall for wall, _, _ in times["sluice apply"]]
     return {
         step: {
             "wall_ms": median([wall for wall, _, _ in taken]),
+            # Of the same round, because the machine itself becomes faster and slower.
+            "apply_is": median([apply / wall for apply, (wall, _, _) in zip(ours, taken)]),
             "fastest_ms": min(wall for wall, _, _ in taken),
             "slowest_ms": max(wall for wall, _, _ in taken),
             "processor_ms": median([processor for _, processor, _ in taken]),
@@ -163,10 +188,9 @@ def measure_size(size, rounds, sluice, timer, minimal):
 
 
 def print_size(size, rounds, results):
-    ours = results["sluice apply"]["wall_ms"]
     rows = [
         [step, f"{r['wall_ms']:.2f}", f"{r['fastest_ms']:.2f}", f"{r['slowest_ms']:.2f}", f"{r['processor_ms']:.2f}", r["peak_kib"],
-         r["system_calls"], r["bytes_sent"], r["bytes_received"], f"{ours / r['wall_ms']:.2f}"]
+         r["system_calls"], r["bytes_sent"], r["bytes_received"], f"{r['apply_is']:.2f}"]
         for step, r in results.items()
     ]
     title = f"{size or 'No'} excluded networks, {len(excluded_ports(size)) or 'no'} excluded ports ({rounds} rounds, whole process):"
@@ -182,12 +206,11 @@ def run(sluice, static_libs, rounds, goals):
         everything[size] = measure_size(size, turns, sluice, timer, minimal)
         print_size(size, turns, everything[size])
     default, largest = everything[0], everything[50_000]
-    apply = default["sluice apply"]["wall_ms"]
     for limit in (0.45, 0.35):
-        goals.at_most("first apply / nft -f", apply / default["nft -f"]["wall_ms"], limit)
+        goals.at_most("first apply / nft -f", default["nft -f"]["apply_is"], limit)
     for limit in (1.3, 1.15):
-        goals.at_most("first apply / minimal program", apply / default["minimal program"]["wall_ms"], limit)
-    goals.at_most("identical re-apply / first apply", default["sluice apply, identical"]["wall_ms"] / apply, 1)
+        goals.at_most("first apply / minimal program", default["minimal program"]["apply_is"], limit)
+    goals.at_most("identical re-apply / first apply", 1 / default["sluice apply, identical"]["apply_is"], 1)
     goals.at_most("peak memory of the first apply in KiB", default["sluice apply"]["peak_kib"], 4096)
-    goals.at_most("50,000 networks: first apply / nft -f", largest["sluice apply"]["wall_ms"] / largest["nft -f"]["wall_ms"], 0.5)
+    goals.at_most("50,000 networks: first apply / nft -f", largest["nft -f"]["apply_is"], 0.5)
     return everything
