@@ -9,11 +9,10 @@
 #include "netfilter/attributes.hpp"
 
 namespace sluice::netfilter {
+namespace {
 
-std::optional<SentRules::One> SentRules::told_by(const nlmsghdr& reply) {
-  const nlmsghdr* sent = next_message();
-  if (sent == nullptr) return std::nullopt;
-  std::span<const std::byte> expected = payload_after<nfgenmsg>(*sent);
+/// `reply` has these attributes, in these bytes, and none but those that the kernel adds.
+bool tells(const nlmsghdr& reply, std::span<const std::byte> expected) {
   bool same = true;
   for_each_attribute(reply, sizeof(nfgenmsg), [&](const nlattr& attribute) {
     if (type_of(attribute) == NFTA_RULE_HANDLE || type_of(attribute) == NFTA_RULE_POSITION) return;
@@ -21,24 +20,34 @@ std::optional<SentRules::One> SentRules::told_by(const nlmsghdr& reply) {
     same = same && length <= expected.size() && std::memcmp(&attribute, expected.data(), length) == 0;
     if (same) expected = expected.subspan(std::min(aligned(length), expected.size()));
   });
-  if (!same || !expected.empty()) return std::nullopt;
-  left_ = left_.subspan(aligned(sent->nlmsg_len));
-  while (rule_ == rules_.chains[chain_].rules.size()) {
-    ++chain_;
-    rule_ = 0;
-  }
-  const Chain& chain = rules_.chains[chain_];
-  return One{chain, chain.rules[rule_++]};
+  return same && expected.empty();
 }
 
-/// The one that sends the next rule; null after the last.
-const nlmsghdr* SentRules::next_message() {
-  while (!left_.empty()) {
-    const auto* message = reinterpret_cast<const nlmsghdr*>(left_.data());
-    if (message->nlmsg_type == (NFNL_SUBSYS_NFTABLES << 8U | NFT_MSG_NEWRULE)) return message;
-    left_ = left_.subspan(aligned(message->nlmsg_len));
+/// The attributes of a batch's next NFT_MSG_NEWRULE, up to which it is taken off; none after the last.
+std::span<const std::byte> take_rule(std::span<const std::byte>& batch) {
+  while (!batch.empty()) {
+    const auto& message = *reinterpret_cast<const nlmsghdr*>(batch.data());
+    batch = batch.subspan(aligned(message.nlmsg_len));
+    if (message.nlmsg_type == (NFNL_SUBSYS_NFTABLES << 8U | NFT_MSG_NEWRULE)) return payload_after<nfgenmsg>(message);
   }
-  return nullptr;
+  return {};
+}
+
+}  // namespace
+
+SentRules::SentRules(std::span<const std::byte> batch, const Ruleset& rules) {
+  for (const Chain& chain : rules.chains) {
+    for (const Rule& rule : chain.rules) rules_.push_back({take_rule(batch), {chain, rule}});
+  }
+}
+
+std::optional<SentRules::One> SentRules::told_by(const nlmsghdr& reply) {
+  for (std::size_t at = next_; at < rules_.size(); ++at) {
+    if (!tells(reply, rules_[at].attributes)) continue;
+    next_ = at + 1;
+    return rules_[at].what;
+  }
+  return std::nullopt;
 }
 
 }  // namespace sluice::netfilter

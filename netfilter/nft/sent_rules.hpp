@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "rules/ruleset.hpp"
 
@@ -21,21 +22,23 @@ class SentRules {
     const Rule& rule;
   };
 
-  /// `batch` holds whole messages, among them one NFT_MSG_NEWRULE for each rule of `rules`. Both must outlive this.
-  SentRules(std::span<const std::byte> batch, const Ruleset& rules) : left_(batch), rules_(rules) {}
+  /// `batch` holds whole messages, among them one NFT_MSG_NEWRULE for each rule of `rules`, in their order. Both must
+  /// outlive this.
+  SentRules(std::span<const std::byte> batch, const Ruleset& rules);
 
-  /// The rule that comes next, if `reply` (NFT_MSG_NEWRULE) tells just that; the one after it comes next then. Nothing
-  /// for every other rule, for one that has counted a packet, and where the kernel tells rules in another way: those
-  /// are to be decoded.
+  /// The rule that `reply` (NFT_MSG_NEWRULE) tells, if it was sent and stands after the ones that were told before.
+  /// Nothing for every other rule, for one that has counted a packet, and where the kernel tells rules in another way:
+  /// those are to be decoded.
   std::optional<One> told_by(const nlmsghdr& reply);
 
  private:
-  const nlmsghdr* next_message();
+  struct Sent {
+    std::span<const std::byte> attributes;
+    One what;
+  };
 
-  std::span<const std::byte> left_;
-  const Ruleset& rules_;
-  std::size_t chain_ = 0;
-  std::size_t rule_ = 0;  ///< in that chain
+  std::vector<Sent> rules_;
+  std::size_t next_ = 0;  ///< in rules_, the first after those that were told
 };
 
 }  // namespace sluice::netfilter

@@ -70,7 +70,6 @@ TEST_CASE("rules that are told as they were sent are known, in their order") {
   REQUIRE(first);
   CHECK(&first->rule == &rules.chains[0].rules[0]);
   CHECK_FALSE(known.told_by(header_of(told("first", passes))));
-  CHECK_FALSE(known.told_by(header_of(told("last", drops))));
   const auto second = known.told_by(header_of(told("first", redirects)));
   REQUIRE(second);
   CHECK(&second->rule == &rules.chains[0].rules[1]);
@@ -79,6 +78,19 @@ TEST_CASE("rules that are told as they were sent are known, in their order") {
   CHECK(&third->chain == &rules.chains[2]);
   CHECK(&third->rule == &rules.chains[2].rules[0]);
   CHECK_FALSE(known.told_by(header_of(told("last", drops))));
+}
+
+TEST_CASE("rules are known after one that is told otherwise, and after one that nobody sent") {
+  const Datagram sent = batch();
+  SentRules known(sent, rules);
+  CHECK_FALSE(known.told_by(header_of(told("elsewhere", passes))));
+  const auto second = known.told_by(header_of(told("first", redirects)));
+  REQUIRE(second);
+  CHECK(&second->rule == &rules.chains[0].rules[1]);
+  CHECK_FALSE(known.told_by(header_of(told("first", passes))));
+  const auto third = known.told_by(header_of(told("last", drops)));
+  REQUIRE(third);
+  CHECK(&third->rule == &rules.chains[2].rules[0]);
 }
 
 TEST_CASE("no rule is known of which anything else is told") {
