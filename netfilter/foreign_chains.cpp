@@ -19,8 +19,6 @@
 namespace sluice::netfilter {
 namespace {
 
-constexpr int read_limit = 100;  // of reading again because something changed meanwhile
-
 std::string family_name(std::uint8_t family) {
   switch (family) {
     case NFPROTO_IPV4:
@@ -123,26 +121,18 @@ class Reader {
   void dump(std::uint16_t type, std::uint8_t family, const std::string& step,
             const std::function<void(nlmsghdr*)>& fill, const std::function<void()>& restart,
             const std::function<void(const nlmsghdr&)>& on_message) {
-    for (int attempt = 0; attempt < read_limit; ++attempt) {
-      restart();
-      Message message;
-      message.header()->nlmsg_type = static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8U | type);
-      auto* generic = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(message.header(), sizeof(nfgenmsg)));
-      generic->nfgen_family = family;
-      generic->version = NFNETLINK_V0;
-      generic->res_id = 0;
-      fill(message.header());
-      NetlinkSocket::Status status{};
-      const auto refusal = socket_.request(message, NetlinkSocket::Answer::dump, on_message, status);
-      // Removed meanwhile, or a kernel without nf_tables: nothing is there.
-      if (refusal && (refusal->error == ENOENT || refusal->error == EINVAL || refusal->error == EOPNOTSUPP)) return;
-      if (refusal) {
-        throw KernelError(refusal->error, step, refusal->text,
-                          refusal->error == EPERM ? "CAP_NET_ADMIN is needed over this network namespace" : "");
-      }
-      if (status == NetlinkSocket::Status::complete) return;
-    }
-    throw KernelError(EAGAIN, step, "they keep changing");
+    Message message;
+    message.header()->nlmsg_type = static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8U | type);
+    auto* generic = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(message.header(), sizeof(nfgenmsg)));
+    generic->nfgen_family = family;
+    generic->version = NFNETLINK_V0;
+    generic->res_id = 0;
+    fill(message.header());
+    const auto refusal = socket_.dump(message, step, restart, on_message);
+    // Removed meanwhile, or a kernel without nf_tables: nothing is there.
+    if (!refusal || refusal->error == ENOENT || refusal->error == EINVAL || refusal->error == EOPNOTSUPP) return;
+    throw KernelError(refusal->error, step, refusal->text,
+                      refusal->error == EPERM ? "CAP_NET_ADMIN is needed over this network namespace" : "");
   }
 
   // --- From another tool's expressions to a rule -----------------------------------------------------------------------

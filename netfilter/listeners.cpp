@@ -54,14 +54,13 @@ bool add_listeners(NetlinkSocket& socket, unsigned char family, std::vector<List
   request->sdiag_family = family;
   request->sdiag_protocol = IPPROTO_TCP;
   request->idiag_states = 1U << TCP_LISTEN;
-  NetlinkSocket::Status status{};
-  const auto refusal = socket.request(
-      message, NetlinkSocket::Answer::dump,
+  const auto others = static_cast<std::ptrdiff_t>(found.size());
+  const auto refusal = socket.dump(
+      message, "list the listening sockets", [&] { found.erase(found.begin() + others, found.end()); },
       [&](const nlmsghdr& reply) {
         if (const auto listener = listener_in(reply)) found.push_back(*listener);
-      },
-      status);
-  return !refusal && status == NetlinkSocket::Status::complete;
+      });
+  return !refusal;
 }
 
 }  // namespace

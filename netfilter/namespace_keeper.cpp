@@ -24,8 +24,8 @@ namespace {
 
 // linux/if_addr.h of Debian 12's kernel headers has it since 5.18.
 constexpr std::uint16_t ifa_proto = 11;
-// How often something that changes, or whose answer is lost, is asked for again.
-constexpr int read_limit = 100;
+// How often what lost its answer is sent again.
+constexpr int send_limit = 100;
 
 /// Of lo, in every network namespace (LOOPBACK_IFINDEX; drivers/net/loopback.c:loopback_net_init insists on it).
 constexpr std::uint32_t loopback_index = 1;
@@ -188,7 +188,7 @@ class Keeper {
     std::optional<Refusal> refusal;
     NetlinkSocket::Status status = NetlinkSocket::Status::inconsistent;
     for (int attempt = 0; !refusal && status == NetlinkSocket::Status::inconsistent; ++attempt) {
-      if (attempt == read_limit) return Refusal{0, ENOBUFS, "every answer was lost"};
+      if (attempt == send_limit) return Refusal{0, ENOBUFS, "every answer was lost"};
       refusal = socket_.request(
           message, NetlinkSocket::Answer::acknowledgement, [](const nlmsghdr&) {}, status);
       if (!refusal && status == NetlinkSocket::Status::inconsistent && is_there() == add) return std::nullopt;
@@ -201,30 +201,23 @@ class Keeper {
 
   template <typename Header>
   void dump(std::uint16_t type, Family family, const std::function<void(const Header&, const nlmsghdr&)>& visit) {
-    for (int attempt = 0; attempt < read_limit; ++attempt) {
-      Message message;
-      auto* header = begin<rtgenmsg>(message, type, false);
-      header->rtgen_family = number_of(family);
-      std::vector<std::vector<std::byte>> replies;
-      NetlinkSocket::Status status{};
-      const auto refusal = socket_.request(
-          message, NetlinkSocket::Answer::dump,
-          [&](const nlmsghdr& reply) {
-            const auto* first = reinterpret_cast<const std::byte*>(&reply);
-            replies.emplace_back(first, first + reply.nlmsg_len);
-          },
-          status);
-      // A kernel without the family has nothing of it.
-      if (refusal && (refusal->error == EOPNOTSUPP || refusal->error == EAFNOSUPPORT)) return;
-      if (refusal) throw KernelError(refusal->error, "read addresses and routes", refusal->text);
-      if (status == NetlinkSocket::Status::inconsistent) continue;
-      for (const auto& bytes : replies) {
-        const auto* reply = reinterpret_cast<const nlmsghdr*>(bytes.data());
-        if (const auto* found = header_of<Header>(*reply)) visit(*found, *reply);
-      }
-      return;
+    const std::string step = "read addresses and routes";
+    Message message;
+    begin<rtgenmsg>(message, type, false)->rtgen_family = number_of(family);
+    std::vector<std::vector<std::byte>> replies;
+    const auto refusal = socket_.dump(
+        message, step, [&] { replies.clear(); },
+        [&](const nlmsghdr& reply) {
+          const auto* first = reinterpret_cast<const std::byte*>(&reply);
+          replies.emplace_back(first, first + reply.nlmsg_len);
+        });
+    // A kernel without the family has nothing of it.
+    if (refusal && (refusal->error == EOPNOTSUPP || refusal->error == EAFNOSUPPORT)) return;
+    if (refusal) throw KernelError(refusal->error, step, refusal->text);
+    for (const auto& bytes : replies) {
+      const auto* reply = reinterpret_cast<const nlmsghdr*>(bytes.data());
+      if (const auto* found = header_of<Header>(*reply)) visit(*found, *reply);
     }
-    throw KernelError(EAGAIN, "read addresses and routes", "they keep changing");
   }
 
   struct AddressFound {

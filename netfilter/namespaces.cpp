@@ -82,25 +82,20 @@ std::optional<std::string> node_interface_in(std::string_view contents) {
 std::optional<std::string> node_interface_by_netlink() {
   NetlinkSocket socket(NETLINK_ROUTE);
   std::optional<std::string> found;
-  // An interface overlooked could cut a node off.
-  constexpr int read_limit = 100;
-  NetlinkSocket::Status status = NetlinkSocket::Status::inconsistent;
   Message request;
   request.header()->nlmsg_type = RTM_GETLINK;
   mnl_nlmsg_put_extra_header(request.header(), sizeof(ifinfomsg));
   // Names are all that is wanted; the counters of many interfaces would be most of the answer.
   mnl_attr_put_u32(request.header(), IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-  const auto note = [&](const nlmsghdr& reply) {
-    const auto name = Attributes::after<ifinfomsg>(reply).text_view(IFLA_IFNAME);
-    if (belongs_to_node(name)) found = name;
-  };
-  for (int attempt = 0; attempt < read_limit && status == NetlinkSocket::Status::inconsistent; ++attempt) {
-    if (const auto refusal = socket.request(request, NetlinkSocket::Answer::dump, note, status)) {
-      throw KernelError(refusal->error, "list the interfaces", refusal->text);
-    }
-  }
-  if (status == NetlinkSocket::Status::inconsistent)
-    throw KernelError(EAGAIN, "list the interfaces", "they keep changing");
+  const std::string step = "list the interfaces";
+  const auto refusal = socket.dump(
+      request, step, [&] { found.reset(); },
+      [&](const nlmsghdr& reply) {
+        const auto name = Attributes::after<ifinfomsg>(reply).text_view(IFLA_IFNAME);
+        if (belongs_to_node(name)) found = name;
+      });
+  // An interface overlooked could cut a node off.
+  if (refusal) throw KernelError(refusal->error, step, refusal->text);
   return found;
 }
 

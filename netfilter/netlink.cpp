@@ -130,6 +130,19 @@ std::optional<Refusal> NetlinkSocket::request(Message& message, Answer answer,
   return refusal;
 }
 
+std::optional<Refusal> NetlinkSocket::dump(Message& message, const std::string& step,
+                                           const std::function<void()>& start_over,
+                                           const std::function<void(const nlmsghdr&)>& on_message) {
+  constexpr int read_limit = 100;
+  for (int attempt = 0; attempt < read_limit; ++attempt) {
+    start_over();
+    Status status{};
+    auto refusal = request(message, Answer::dump, on_message, status);
+    if (refusal || status == Status::complete) return refusal;
+  }
+  throw KernelError(EAGAIN, step, "they keep changing");
+}
+
 Refusal refusal_in(const nlmsghdr& message) {
   Refusal refusal;
   refusal.sequence = message.nlmsg_seq;

@@ -66,6 +66,12 @@ class NetlinkSocket {
   std::optional<Refusal> request(Message& message, Answer answer,
                                  const std::function<void(const nlmsghdr&)>& on_message, Status& status);
 
+  /// A dump, asked for until nothing changed while it was listed. `start_over` is called before each listing: what
+  /// `on_message` was handed before does not count. Throws KernelError besides (EAGAIN, naming `step`) where it keeps
+  /// changing.
+  std::optional<Refusal> dump(Message& message, const std::string& step, const std::function<void()>& start_over,
+                              const std::function<void(const nlmsghdr&)>& on_message);
+
   std::uint32_t next_sequence() { return ++sequence_; }
 
   /// Of the socket there is now: renew() changes it.
