@@ -449,3 +449,20 @@ def test_where_a_socket_does_not_tell_its_namespace_proc_does(pod, error):
         fcntl.flock(namespace, fcntl.LOCK_EX)
         done = pods.run([*tracer, pods.sluice_binary(), "--lock-timeout", "300ms"], pod.name, env={})
         assert done.returncode == 1 and "another sluice" in done.stderr, done
+
+
+def test_what_was_listed_before_an_answer_was_lost_is_not_told_twice(pod):
+    """Chains, rules and listening sockets of others, which doctor asks the kernel to list."""
+    pod.nft("-f", "-", stdin="table ip other {\n chain out {\n  type nat hook output priority -110;\n  tcp dport 80 redirect to :8080\n }\n}\n")
+    trace = f"/tmp/sluice-test-{os.getpid()}-trace"
+    doctor = [pods.sluice_binary(), "doctor", "--format", "json"]
+    try:
+        wanted = pods.run(["strace", "-qq", "-o", trace, "-e", "trace=recvfrom", *doctor], pod.name, env={}).stdout
+        with open(trace) as lines:
+            answers = len(lines.readlines())
+    finally:
+        os.unlink(trace)
+    assert "other" in wanted and answers > 5
+    for number in range(1, answers + 1):
+        lost = pods.run(["strace", "-qq", "-o", "/dev/null", "-e", f"inject=recvfrom:error=ENOBUFS:when={number}", *doctor], pod.name, env={})
+        assert lost.stdout == wanted, f"answer {number} of {answers}"
