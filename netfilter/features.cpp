@@ -222,11 +222,7 @@ class Trials {
 bool has_xtables(NetlinkSocket& socket, std::uint8_t family, const char* name, std::uint32_t revision,
                  std::uint32_t type) {
   Message message;
-  message.header()->nlmsg_type = static_cast<std::uint16_t>(NFNL_SUBSYS_NFT_COMPAT << 8U | NFNL_MSG_COMPAT_GET);
-  auto* generic = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(message.header(), sizeof(nfgenmsg)));
-  generic->nfgen_family = family;
-  generic->version = NFNETLINK_V0;
-  generic->res_id = 0;
+  put_nfnetlink_header(message.header(), NFNL_SUBSYS_NFT_COMPAT << 8U | NFNL_MSG_COMPAT_GET, family);
   mnl_attr_put_strz(message.header(), NFTA_COMPAT_NAME, name);
   mnl_attr_put_u32(message.header(), NFTA_COMPAT_REV, htonl(revision));
   mnl_attr_put_u32(message.header(), NFTA_COMPAT_TYPE, htonl(type));

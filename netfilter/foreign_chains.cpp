@@ -122,11 +122,7 @@ class Reader {
             const std::function<void(nlmsghdr*)>& fill, const std::function<void()>& restart,
             const std::function<void(const nlmsghdr&)>& on_message) {
     Message message;
-    message.header()->nlmsg_type = static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8U | type);
-    auto* generic = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(message.header(), sizeof(nfgenmsg)));
-    generic->nfgen_family = family;
-    generic->version = NFNETLINK_V0;
-    generic->res_id = 0;
+    put_nfnetlink_header(message.header(), NFNL_SUBSYS_NFTABLES << 8U | type, family);
     fill(message.header());
     const auto refusal = socket_.dump(message, step, restart, on_message);
     // Removed meanwhile, or a kernel without nf_tables: nothing is there.

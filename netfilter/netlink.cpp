@@ -1,5 +1,7 @@
 #include "netfilter/netlink.hpp"
 
+#include <arpa/inet.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <sys/socket.h>
 
@@ -22,6 +24,14 @@ constexpr int overrun_limit = 100;
 bool denied(int error) { return error == EPERM || error == EACCES; }
 
 }  // namespace
+
+void put_nfnetlink_header(nlmsghdr* message, unsigned type, std::uint8_t family, std::uint16_t resource) {
+  message->nlmsg_type = static_cast<std::uint16_t>(type);
+  auto* generic = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(message, sizeof(nfgenmsg)));
+  generic->nfgen_family = family;
+  generic->version = NFNETLINK_V0;
+  generic->res_id = htons(resource);
+}
 
 NetlinkSocket::NetlinkSocket(int bus)
     : bus_(bus),

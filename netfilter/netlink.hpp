@@ -39,6 +39,10 @@ class Message {
   nlmsghdr* header_;
 };
 
+/// Makes a message that only has its header one to nfnetlink (linux/netfilter/nfnetlink.h): `type` is a subsystem and a
+/// message of it (NFNL_SUBSYS_* << 8 | ...), `family` NFPROTO_*, `resource` in host order.
+void put_nfnetlink_header(nlmsghdr* message, unsigned type, std::uint8_t family, std::uint16_t resource = 0);
+
 class NetlinkSocket {
  public:
   /// `bus` is NETLINK_NETFILTER or NETLINK_ROUTE. Asks for extended ACKs that do not echo the request. Throws

@@ -53,13 +53,9 @@ void OpenBatch::make_room(std::size_t room) {
 nlmsghdr* OpenBatch::begin_message(std::uint16_t type, std::uint16_t flags, std::uint8_t family,
                                    std::uint16_t resource) {
   nlmsghdr* message = mnl_nlmsg_put_header(scratch_.data());
-  message->nlmsg_type = type;
   message->nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
   message->nlmsg_seq = socket_.next_sequence();
-  auto* generic = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(message, sizeof(nfgenmsg)));
-  generic->nfgen_family = family;
-  generic->version = NFNETLINK_V0;
-  generic->res_id = htons(resource);
+  put_nfnetlink_header(message, type, family, resource);
   return message;
 }
 
