@@ -36,6 +36,7 @@ std::span<const std::byte> take_rule(std::span<const std::byte>& batch) {
 }  // namespace
 
 SentRules::SentRules(std::span<const std::byte> batch, const Ruleset& rules) {
+  rules_.reserve(16);  // a default policy has thirteen
   for (const Chain& chain : rules.chains) {
     for (const Rule& rule : chain.rules) rules_.push_back({take_rule(batch), {chain, rule}});
   }

@@ -119,6 +119,11 @@ def numbered(lines):
         yield line, seen[line]
 
 
+def injecting(name, what, when):
+    """What runs a program and has one of its calls of that name end in another way (strace(1), --inject)."""
+    return ["strace", "-qq", "-o", "/dev/null", "-e", f"inject={name}:{what}:when={when}"]
+
+
 class Stage:
     """Brings the namespace to where a scenario begins, again and again, and knows how it begins and ends."""
 
@@ -143,7 +148,7 @@ class Stage:
         return pods.run([*argv, pods.sluice_binary(), *self.arguments], self.pod.name, env={}, **options)
 
     def inject(self, name, number, what):
-        return self.run("strace", "-qq", "-o", "/dev/null", "-e", f"inject={name}:{what}:when={number}")
+        return self.run(*injecting(name, what, number))
 
     def settle(self):
         """Waits for a helper program whose sluice was killed: it still holds the lock."""
@@ -280,7 +285,7 @@ def test_a_system_call_that_keeps_failing(stage):
         error = next(errors)
         if error == "ENOENT" and ABSENCE_MEANS_NONE in line:
             error = next(errors)
-        done = stage.run("strace", "-qq", "-o", "/dev/null", "-e", f"inject={name}:error={error}:when={number}+")
+        done = stage.run(*injecting(name, f"error={error}", f"{number}+"))
         what = f"{error} from now on from {line}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         found = stage.settle()
         stage.judge_interrupted(found, what)
@@ -444,7 +449,7 @@ def test_the_lock_needs_no_proc(pod):
 @pytest.mark.parametrize("error", ["ENOTTY", "EPERM"])
 def test_where_a_socket_does_not_tell_its_namespace_proc_does(pod, error):
     """SIOCGSKNS came with Linux 4.10, and asks for CAP_NET_ADMIN."""
-    tracer = ["strace", "-qq", "-o", "/dev/null", "-e", f"inject=ioctl:error={error}:when=1"]
+    tracer = injecting("ioctl", f"error={error}", 1)
     with open(f"/run/netns/{pod.name}") as namespace:
         fcntl.flock(namespace, fcntl.LOCK_EX)
         done = pods.run([*tracer, pods.sluice_binary(), "--lock-timeout", "300ms"], pod.name, env={})
@@ -452,17 +457,12 @@ def test_where_a_socket_does_not_tell_its_namespace_proc_does(pod, error):
 
 
 def test_what_was_listed_before_an_answer_was_lost_is_not_told_twice(pod):
-    """Chains, rules and listening sockets of others, which doctor asks the kernel to list."""
+    """Chains and rules of another tool, which doctor asks the kernel to list."""
     pod.nft("-f", "-", stdin="table ip other {\n chain out {\n  type nat hook output priority -110;\n  tcp dport 80 redirect to :8080\n }\n}\n")
-    trace = f"/tmp/sluice-test-{os.getpid()}-trace"
-    doctor = [pods.sluice_binary(), "doctor", "--format", "json"]
-    try:
-        wanted = pods.run(["strace", "-qq", "-o", trace, "-e", "trace=recvfrom", *doctor], pod.name, env={}).stdout
-        with open(trace) as lines:
-            answers = len(lines.readlines())
-    finally:
-        os.unlink(trace)
-    assert "other" in wanted and answers > 5
-    for number in range(1, answers + 1):
-        lost = pods.run(["strace", "-qq", "-o", "/dev/null", "-e", f"inject=recvfrom:error=ENOBUFS:when={number}", *doctor], pod.name, env={})
-        assert lost.stdout == wanted, f"answer {number} of {answers}"
+    arguments = ["doctor", "--format", "json"]
+    wanted = pods.run([pods.sluice_binary(), *arguments], pod.name, env={}).stdout
+    answers = [(number, line) for name, number, line in system_calls(pod, arguments) if name == "recvfrom"]
+    assert "other" in wanted and len(answers) > 5
+    for number, line in answers:
+        lost = pods.run([*injecting("recvfrom", "error=ENOBUFS", number), pods.sluice_binary(), *arguments], pod.name, env={})
+        assert lost.stdout == wanted, line
